@@ -1,0 +1,243 @@
+"""The extension: filter programs and their maps, as messages of experimenter 0xff4f4b4f. Described in
+docs/openflow-extension.md.
+
+Commands travel in OFPT_EXPERIMENTER, lists and dumps in multipart messages of type OFPMP_EXPERIMENTER. Fields of
+fixed size come first, aligned to their size; text and byte strings stand behind their length, without padding.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Annotated, Any, Final, NamedTuple
+
+from .codec import U16, U32, U64, Counted, Exactly, Family, Layout, Pad, Repeat, Rest, Text, fault, malformed
+
+EXPERIMENTER: Final = 0xFF4F4B4F
+"""The experimenter id of the extension. Its first byte is not zero, so it is no OUI (OpenFlow 1.3.5, section 7.5.4);
+it is not registered with the ONF."""
+
+FILTER_PROG_CLASS: Final = 0xFFFF
+FILTER_PROG_FIELD: Final = 1
+FILTER_PROG_SIZE: Final = 4
+"""The OXM `filter_prog`: an experimenter field without a mask, whose value is the program's id, 32 bits."""
+
+DIGEST_SIZE: Final = 32
+NAME_LIMIT: Final = 63
+"""Bytes that the name of a program or map may have, as UTF-8."""
+
+_BAD_EXP_TYPE: Final = fault("bad-request/bad-exp-type")
+
+COMMANDS: Final = Family("experimenter message")
+LIST_REQUESTS: Final = Family("experimenter multipart request")
+LIST_REPLIES: Final = Family("experimenter multipart reply")
+
+Name = Annotated[str, Text("B", NAME_LIMIT)]
+
+
+class LoadFlag(IntFlag):
+    """How a program is loaded."""
+
+    VERIFY_ONLY = 1
+    """Say whether it would be accepted, and change nothing."""
+    FRESH_MAPS = 2
+    """Give it new maps, also where the program that it replaces has the same ones."""
+
+
+class UnloadFlag(IntFlag):
+    """How a program is unloaded."""
+
+    FORCE = 1
+    """Also if flows name it."""
+
+
+@COMMANDS.member(1)
+@dataclass(frozen=True, slots=True)
+class ProgramLoad:
+    """One chunk of an object file: `data` stands at byte `offset` of `total`. `digest` is the SHA-256 of the whole
+    file.
+
+    The other fields are the same in every chunk of a load.
+    """
+
+    program: U32
+    flags: U32
+    total: U32
+    offset: U32
+    digest: Annotated[bytes, Exactly(DIGEST_SIZE)]
+    name: Name
+    data: Annotated[bytes, Rest()]
+
+
+@COMMANDS.member(2)
+@dataclass(frozen=True, slots=True)
+class ProgramLoaded:
+    """The answer to the last chunk: the program is in place (or would be accepted, if `flags` has VERIFY_ONLY).
+
+    `instructions` counts those of the filter, `maps` its maps.
+    """
+
+    program: U32
+    flags: U32
+    instructions: U32
+    maps: Annotated[U16, Pad(2)]
+    name: Name
+
+
+@COMMANDS.member(3)
+@dataclass(frozen=True, slots=True)
+class ProgramUnload:
+    """Take a program away. Success is silent: a barrier tells."""
+
+    program: U32
+    flags: U32 = 0
+
+
+class MapEntry(NamedTuple):
+    """A key and a value, as the bytes that the map holds (host order, padding and all)."""
+
+    key: Annotated[bytes, Counted("H")]
+    value: Annotated[bytes, Counted("H")]
+
+
+MAP_ENTRIES: Final = Repeat(Layout(MapEntry))
+
+
+@COMMANDS.member(4)
+@dataclass(frozen=True, slots=True)
+class MapUpdate:
+    """Write entries into a map of a program. `flags` is that of bpf(2): 0 any, 1 only new keys, 2 only present keys.
+
+    Success is silent: a barrier tells.
+    """
+
+    program: U32
+    flags: U32
+    map: Name
+    entries: Annotated[tuple[MapEntry, ...], MAP_ENTRIES] = ()
+
+
+@LIST_REQUESTS.member(16)
+@dataclass(frozen=True, slots=True)
+class ProgramListRequest:
+    """Ask for all programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEntry:
+    """A program that is loaded. `runs` counts the packets it has seen, `matches` those it returned non-zero for."""
+
+    program: U32
+    instructions: U32
+    maps: Annotated[U16, Pad(6)]
+    runs: U64
+    matches: U64
+    digest: Annotated[bytes, Exactly(DIGEST_SIZE)]
+    name: Name
+
+
+@LIST_REPLIES.member(16)
+@dataclass(frozen=True, slots=True)
+class ProgramListReply:
+    """Programs, by ascending id."""
+
+    entries: Annotated[tuple[ProgramEntry, ...], Repeat(Layout(ProgramEntry))] = ()
+
+
+@LIST_REQUESTS.member(17)
+@dataclass(frozen=True, slots=True)
+class MapListRequest:
+    """Ask for the maps of a program, or of all programs if it is 0."""
+
+    program: U32 = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MapDescription:
+    """A map of a program. `type` is the kernel's number of the map type; sizes are bytes.
+
+    The schemas say in JSON what the bytes of a key and of a value mean; empty where nothing is known.
+    """
+
+    program: U32
+    type: U32
+    key_size: U32
+    value_size: U32
+    max_entries: U32
+    name: Name
+    key_schema: Annotated[str, Text("H")]
+    value_schema: Annotated[str, Text("H")]
+
+
+@LIST_REPLIES.member(17)
+@dataclass(frozen=True, slots=True)
+class MapListReply:
+    """Maps, by program and name."""
+
+    entries: Annotated[tuple[MapDescription, ...], Repeat(Layout(MapDescription))] = ()
+
+
+@LIST_REQUESTS.member(18)
+@dataclass(frozen=True, slots=True)
+class MapDumpRequest:
+    """Ask for at most `limit` entries of a map (0: all), from `cursor` on: empty for the start, else as a reply gave
+    it."""
+
+    program: U32
+    limit: U32
+    map: Name
+    cursor: Annotated[bytes, Counted("H")] = b""
+
+
+@LIST_REPLIES.member(18)
+@dataclass(frozen=True, slots=True)
+class MapDumpReply:
+    """Entries of a map. `cursor` goes on behind the last entry of the last part; it is empty at the end of the map."""
+
+    program: U32
+    map: Name
+    cursor: Annotated[bytes, Counted("H")] = b""
+    entries: Annotated[tuple[MapEntry, ...], MAP_ENTRIES] = ()
+
+
+Command = ProgramLoad | ProgramLoaded | ProgramUnload | MapUpdate
+ListRequest = ProgramListRequest | MapListRequest | MapDumpRequest
+ListReply = ProgramListReply | MapListReply | MapDumpReply
+
+
+class ExperimenterPart:
+    """The experimenter, its type, and what they announce: a member of `family`, or `foreign` for other
+    experimenters."""
+
+    extent: Final = "8 + n"
+    _head: Final = struct.Struct(">II")
+
+    def __init__(self, family: Family, foreign: type[Any]) -> None:
+        self._family = family
+        self._foreign = foreign
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
+        start = offset + self._head.size
+        if start > end:
+            raise malformed(f"the experimenter header is cut off: {end - offset} bytes left of 8")
+        experimenter, exp_type = self._head.unpack_from(data, offset)
+        if experimenter != EXPERIMENTER:
+            return self._foreign(experimenter, exp_type, data[start:end]), end
+        part = self._family.parts.get(exp_type)
+        if part is None:
+            raise malformed(f"experimenter {experimenter:#x} has no {self._family.noun} {exp_type}", _BAD_EXP_TYPE)
+        return part.read(data, start, end)
+
+    def write(self, value: Any) -> bytes:
+        if isinstance(value, self._foreign):
+            foreign: bytes = value.data
+            return self._pack(value.experimenter, value.exp_type) + foreign
+        number = self._family.number(value)
+        return self._pack(EXPERIMENTER, number) + self._family.parts[number].write(value)
+
+    def _pack(self, experimenter: int, exp_type: int) -> bytes:
+        try:
+            return self._head.pack(experimenter, exp_type)
+        except struct.error:
+            raise malformed(f"experimenter {experimenter}, type {exp_type}: not 32 bits each") from None

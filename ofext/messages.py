@@ -1,0 +1,380 @@
+"""The messages of OpenFlow 1.3.5 (section 7): `encode` makes bytes, `decode` makes values.
+
+A message that has no class here is `Unknown` and keeps its bytes. Whether a message, an action or a value makes sense
+is for the receiver to say; here only the lengths and shapes are checked.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated, Final, NamedTuple, cast
+
+from oko.errors import LimitExceeded
+
+from .codec import BAD_LEN, U8, U16, U32, U64, Elements, Family, Layout, Pad, Rest, fault, malformed
+from .constants import GROUP_ANY, MAX_LENGTH, NO_BUFFER, PORT_ANY, VERSION
+from .errors import EXPERIMENTER_ERROR
+from .extension import COMMANDS, Command, ExperimenterPart
+from .instructions import Instructions
+from .multipart import PORT, REPLIES, REQUESTS, MultipartPart, MultipartReply, MultipartRequest, Port
+from .oxm import Match
+
+HEADER_SIZE: Final = 8
+_HEADER: Final = struct.Struct(">BBHI")
+_BAD_VERSION: Final = fault("bad-request/bad-version")
+
+MESSAGES: Final = Family("message")
+_HELLO_ELEMENTS: Final = Family("hello element")
+_HELLO: Final = 0
+_ERROR: Final = 1
+
+
+class Header(NamedTuple):
+    """The first 8 bytes of a message. `length` counts them."""
+
+    version: int
+    type: int
+    length: int
+    xid: int
+
+
+class _Bitmap:
+    """A set of versions, 32 per word, the lowest version in the lowest bit of the first word (section 7.5.1)."""
+
+    extent: Final = "n × 4"
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[frozenset[int], int]:
+        if (end - offset) % 4:
+            raise malformed(f"the version bitmap has {end - offset} bytes, which are no 32-bit words")
+        versions: set[int] = set()
+        for index in range(0, end - offset, 4):
+            word = int.from_bytes(data[offset + index : offset + index + 4], "big")
+            versions.update(8 * index + bit for bit in range(32) if word >> bit & 1)
+        return frozenset(versions), end
+
+    def write(self, value: Iterable[int]) -> bytes:
+        words = [0]
+        for version in value:
+            index, bit = divmod(version, 32)
+            if not 0 <= version <= 0xFF:
+                raise malformed(f"version {version} is not 0–255")
+            words += [0] * (index + 1 - len(words))
+            words[index] |= 1 << bit
+        return b"".join([word.to_bytes(4, "big") for word in words])
+
+
+@_HELLO_ELEMENTS.member(1)
+@dataclass(frozen=True, slots=True)
+class VersionBitmap:
+    """The versions that the sender speaks."""
+
+    versions: Annotated[frozenset[int], _Bitmap()]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownElement:
+    """A hello element that has no class here. `body` has no padding."""
+
+    type: int
+    body: bytes
+
+
+HelloElement = VersionBitmap | UnknownElement
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of either side. `version` is that of the header, the highest that the sender speaks. The body
+    of a hello below version 4 has no elements and is ignored."""
+
+    elements: Annotated[
+        tuple[HelloElement, ...], Elements(_HELLO_ELEMENTS, UnknownElement, padded=False, what=BAD_LEN)
+    ] = (VersionBitmap(frozenset({VERSION})),)
+    version: int = VERSION
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The versions that the sender speaks: those of its bitmap, without one all up to `version`."""
+        for element in self.elements:
+            if isinstance(element, VersionBitmap):
+                return element.versions
+        return frozenset(range(1, self.version + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """A request failed: `ofext.errors` names `type` and `code`. `data` is the start of the request, or text for
+    hello-failed."""
+
+    type: int
+    code: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimenterError:
+    """A request failed for a reason that `experimenter` defines. For the extension, `data` is UTF-8 text: its first
+    line is the message, the rest details."""
+
+    exp_type: int
+    experimenter: int
+    data: bytes = b""
+
+
+@MESSAGES.member(2)
+@dataclass(frozen=True, slots=True)
+class EchoRequest:
+    """Send the same back."""
+
+    data: Annotated[bytes, Rest()] = b""
+
+
+@MESSAGES.member(3)
+@dataclass(frozen=True, slots=True)
+class EchoReply:
+    """The data of the request."""
+
+    data: Annotated[bytes, Rest()] = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Experimenter:
+    """A message of an experimenter other than ours."""
+
+    experimenter: int
+    exp_type: int
+    data: bytes = b""
+
+
+@MESSAGES.member(5)
+@dataclass(frozen=True, slots=True)
+class FeaturesRequest:
+    """Ask what the switch can do."""
+
+
+@MESSAGES.member(6)
+@dataclass(frozen=True, slots=True)
+class FeaturesReply:
+    """What the switch can do. `capabilities`: `constants.Capability`."""
+
+    datapath_id: U64
+    n_buffers: U32 = 0
+    n_tables: U8 = 1
+    auxiliary_id: Annotated[U8, Pad(2)] = 0
+    capabilities: U32 = 0
+    reserved: U32 = 0
+
+
+@MESSAGES.member(7)
+@dataclass(frozen=True, slots=True)
+class GetConfigRequest:
+    """Ask for the configuration."""
+
+
+@MESSAGES.member(8)
+@dataclass(frozen=True, slots=True)
+class GetConfigReply:
+    """The configuration: what happens to fragments, and how many bytes of a packet go to the controller."""
+
+    flags: U16 = 0
+    miss_send_len: U16 = 128
+
+
+@MESSAGES.member(9)
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """Change the configuration."""
+
+    flags: U16 = 0
+    miss_send_len: U16 = 128
+
+
+@MESSAGES.member(12)
+@dataclass(frozen=True, slots=True)
+class PortStatus:
+    """A port came, went or changed: `reason` is a `constants.PortReason`."""
+
+    reason: Annotated[U8, Pad(7)]
+    desc: Annotated[Port, PORT]
+
+
+@MESSAGES.member(14)
+@dataclass(frozen=True, slots=True)
+class FlowMod:
+    """Change flows: `command` 0 add, 1 modify, 2 modify strictly, 3 delete, 4 delete strictly. Timeouts are seconds;
+    `flags`: `constants.FlowModFlag`."""
+
+    cookie: U64 = 0
+    cookie_mask: U64 = 0
+    table_id: U8 = 0
+    command: U8 = 0
+    idle_timeout: U16 = 0
+    hard_timeout: U16 = 0
+    priority: U16 = 0x8000
+    buffer_id: U32 = NO_BUFFER
+    out_port: U32 = PORT_ANY
+    out_group: U32 = GROUP_ANY
+    flags: Annotated[U16, Pad(2)] = 0
+    match: Match = ()
+    instructions: Instructions = ()
+
+
+@MESSAGES.member(20)
+@dataclass(frozen=True, slots=True)
+class BarrierRequest:
+    """Finish everything that came before, then answer."""
+
+
+@MESSAGES.member(21)
+@dataclass(frozen=True, slots=True)
+class BarrierReply:
+    """Everything that came before is finished."""
+
+
+@MESSAGES.member(24)
+@dataclass(frozen=True, slots=True)
+class RoleRequest:
+    """Ask for a role, a `constants.Role`."""
+
+    role: Annotated[U32, Pad(4)]
+    generation_id: U64
+
+
+@MESSAGES.member(25)
+@dataclass(frozen=True, slots=True)
+class RoleReply:
+    """The role that the connection has now."""
+
+    role: Annotated[U32, Pad(4)]
+    generation_id: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message that has no class here. `body` is what follows the header."""
+
+    type: int
+    body: bytes = b""
+
+
+Message = (
+    Hello
+    | Error
+    | ExperimenterError
+    | EchoRequest
+    | EchoReply
+    | Experimenter
+    | Command
+    | FeaturesRequest
+    | FeaturesReply
+    | GetConfigRequest
+    | GetConfigReply
+    | SetConfig
+    | PortStatus
+    | FlowMod
+    | MultipartRequest
+    | MultipartReply
+    | BarrierRequest
+    | BarrierReply
+    | RoleRequest
+    | RoleReply
+    | Unknown
+)
+
+
+class _ErrorPart:
+    """An error; type 0xffff is an experimenter's, whose next 16 bits are its own type."""
+
+    extent: Final = "4 + n"
+    _head: Final = struct.Struct(">HH")
+    _experimenter: Final = struct.Struct(">HHI")
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Error | ExperimenterError, int]:
+        start = offset + self._head.size
+        if start > end:
+            raise malformed(f"the error is cut off: {end - offset} bytes left of {self._head.size}")
+        kind, code = self._head.unpack_from(data, offset)
+        if kind != EXPERIMENTER_ERROR:
+            return Error(kind, code, data[start:end]), end
+        start = offset + self._experimenter.size
+        if start > end:
+            raise malformed(
+                f"the experimenter error is cut off: {end - offset} bytes left of {self._experimenter.size}"
+            )
+        _, exp_type, experimenter = self._experimenter.unpack_from(data, offset)
+        return ExperimenterError(exp_type, experimenter, data[start:end]), end
+
+    def write(self, value: Error | ExperimenterError) -> bytes:
+        try:
+            if isinstance(value, ExperimenterError):
+                return self._experimenter.pack(EXPERIMENTER_ERROR, value.exp_type, value.experimenter) + value.data
+            return self._head.pack(value.type, value.code) + value.data
+        except struct.error as error:
+            raise malformed(f"an error has a number that does not fit its field: {error}") from None
+
+
+MESSAGES.add(_HELLO, Layout(Hello), Hello)
+MESSAGES.add(_ERROR, _ErrorPart(), Error, ExperimenterError)
+MESSAGES.add(4, ExperimenterPart(COMMANDS, Experimenter), Experimenter, *COMMANDS.numbers)
+MESSAGES.add(18, MultipartPart(REQUESTS, MultipartRequest), MultipartRequest)
+MESSAGES.add(19, MultipartPart(REPLIES, MultipartReply), MultipartReply)
+
+
+def header(data: bytes) -> Header:
+    """The header of a message. Raises ProtocolError for fewer than 8 bytes."""
+    if len(data) < HEADER_SIZE:
+        raise malformed(f"a message of {len(data)} bytes: the header alone has {HEADER_SIZE}")
+    return Header._make(_HEADER.unpack_from(data))
+
+
+def decode(data: bytes) -> tuple[Message, int]:
+    """The message that `data` is, exactly, and its transaction id.
+
+    Raises ProtocolError with the type and code that the answer should carry. A hello or an error may have any version,
+    since versions are not agreed upon yet when they are sent; every other message has version 4.
+    """
+    if len(data) < HEADER_SIZE:
+        raise malformed(f"a message of {len(data)} bytes: the header alone has {HEADER_SIZE}")
+    version, kind, length, xid = _HEADER.unpack_from(data)
+    if length != len(data):
+        raise malformed(f"the header of a message of {len(data)} bytes says {length}")
+    if version != VERSION:
+        if kind > _ERROR:
+            raise malformed(f"version {version} in a message of type {kind}: OpenFlow 1.3 has {VERSION}", _BAD_VERSION)
+        if kind == _HELLO:
+            return _hello(data, version), xid
+    part = MESSAGES.parts.get(kind)
+    if part is None:
+        return Unknown(kind, data[HEADER_SIZE:]), xid
+    message, reached = part.read(data, HEADER_SIZE, length)
+    if reached != length:
+        raise malformed(f"a message of type {kind} has {length} bytes, its content ends after {reached}")
+    return cast(Message, message), xid
+
+
+def _hello(data: bytes, version: int) -> Hello:
+    """A hello of a version that is not ours: elements came with version 4."""
+    if version < VERSION:
+        return Hello((), version)
+    hello, _ = MESSAGES.parts[_HELLO].read(data, HEADER_SIZE, len(data))
+    return replace(cast(Hello, hello), version=version)
+
+
+def encode(message: Message, xid: int = 0) -> bytes:
+    """The bytes of `message`. Raises ProtocolError for a value that does not fit its field, LimitExceeded for more than
+    65,535 bytes."""
+    if isinstance(message, Unknown):
+        kind, body = message.type, message.body
+    else:
+        kind = MESSAGES.number(message)
+        body = MESSAGES.parts[kind].write(message)
+    length = HEADER_SIZE + len(body)
+    if length > MAX_LENGTH:
+        raise LimitExceeded(f"bytes of a {type(message).__name__} message", length, MAX_LENGTH)
+    version = message.version if isinstance(message, Hello) else VERSION
+    try:
+        return _HEADER.pack(version, kind, length, xid) + body
+    except struct.error:
+        raise malformed(f"version {version}, type {kind} or xid {xid} does not fit the header") from None

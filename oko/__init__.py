@@ -1,0 +1,1 @@
+"""Oko: a software switch whose match fields include eBPF filter programs."""

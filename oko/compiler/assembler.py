@@ -1,0 +1,191 @@
+"""A builder of instructions: registers, labels that are jumped to forward only, symbolic maps and functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Final
+
+from oko.errors import LimitExceeded
+from verifier import isa
+from verifier.isa import Instruction
+from verifier.program import Reference, ReferenceKind
+
+_FARTHEST: Final = 32767
+_GOTO: Final = isa.JMP | isa.JA
+
+
+class Register(IntEnum):
+    """R0 holds results, R1–R5 arguments (lost in calls), R6–R9 survive calls, R10 is the frame."""
+
+    R0 = 0
+    R1 = 1
+    R2 = 2
+    R3 = 3
+    R4 = 4
+    R5 = 5
+    R6 = 6
+    R7 = 7
+    R8 = 8
+    R9 = 9
+    FRAME = 10
+
+
+_SIZES: Final = {1: isa.B, 2: isa.H, 4: isa.W, 8: isa.DW}
+
+
+@dataclass(eq=False, slots=True)
+class Label:
+    """A place to jump to. `position` is set by `Assembler.place`."""
+
+    name: str
+    position: int | None = None
+
+
+@dataclass(slots=True)
+class Assembler:
+    """Collects one function. Widths are bytes."""
+
+    instructions: list[Instruction] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    calls: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
+    _jumps: list[tuple[int, Label]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Say what the next instruction begins."""
+        if self.notes and self.notes[-1][0] == len(self.instructions):
+            self.notes.pop()
+        self.notes.append((len(self.instructions), text))
+
+    def place(self, label: Label) -> None:
+        """Make `label` mean the next instruction."""
+        label.position = len(self.instructions)
+
+    def copy(self, dst: Register, src: Register) -> None:
+        """dst = src, 64 bits."""
+        self._emit(isa.ALU64 | isa.MOV | isa.X, dst, src)
+
+    def set(self, dst: Register, value: int) -> None:
+        """dst = value, an unsigned number of up to 64 bits, in as few slots as it takes."""
+        if value < 1 << 31:
+            self._emit(isa.ALU64 | isa.MOV | isa.K, dst, imm=value)
+        elif value < 1 << 32:
+            self._emit(isa.ALU | isa.MOV | isa.K, dst, imm=_signed32(value))
+        else:
+            self._emit(isa.LDDW, dst, imm=_signed32(value & 0xFFFFFFFF))
+            self._emit(0, imm=_signed32(value >> 32))
+
+    def set_all_ones(self, dst: Register) -> None:
+        """dst = 2**64 - 1."""
+        self._emit(isa.ALU64 | isa.MOV | isa.K, dst, imm=-1)
+
+    def load(self, width: int, dst: Register, src: Register, offset: int) -> None:
+        """dst = the `width` bytes at src + offset, zero-extended."""
+        self._emit(isa.LDX | isa.MEM | _SIZES[width], dst, src, offset)
+
+    def store(self, width: int, dst: Register, offset: int, src: Register) -> None:
+        """The low `width` bytes of src go to dst + offset."""
+        self._emit(isa.STX | isa.MEM | _SIZES[width], dst, src, offset)
+
+    def store_value(self, width: int, dst: Register, offset: int, value: int) -> None:
+        """`value` (below 2**32) goes to dst + offset."""
+        self._emit(isa.ST | isa.MEM | _SIZES[width], dst, 0, offset, _signed32(value))
+
+    def operate(self, operation: int, dst: Register, src: Register) -> None:
+        """dst = dst `operation` src, 64 bits; `operation` is one of isa's ALU operations."""
+        self._emit(isa.ALU64 | operation | isa.X, dst, src)
+
+    def operate_value(self, operation: int, dst: Register, value: int) -> None:
+        """dst = dst `operation` value, 64 bits; `value` is signed 32 bit."""
+        self._emit(isa.ALU64 | operation | isa.K, dst, imm=value)
+
+    def map(self, dst: Register, name: str) -> None:
+        """dst = the map called `name` in the image."""
+        self.references.append(Reference(len(self.instructions), ReferenceKind.MAP, name))
+        self._emit(isa.LDDW, dst)
+        self._emit(0)
+
+    def map_value(self, dst: Register, name: str, offset: int = 0) -> None:
+        """dst = the address of byte `offset` of the only element of the array called `name`."""
+        self.references.append(Reference(len(self.instructions), ReferenceKind.MAP_VALUE, name, offset))
+        self._emit(isa.LDDW, dst)
+        self._emit(0)
+
+    def jump(self, label: Label) -> None:
+        self._jump(isa.JMP | isa.JA, label)
+
+    def jump_if(self, comparison: int, dst: Register, src: Register, label: Label) -> None:
+        """Jump when dst `comparison` src, 64 bits."""
+        self._jump(isa.JMP | comparison | isa.X, label, dst, src)
+
+    def jump_if_value(self, comparison: int, dst: Register, value: int, label: Label, *, wide: bool = False) -> None:
+        """Jump when dst `comparison` value: the low 32 bits, or with `wide` all 64 against the sign-extended value."""
+        self._jump((isa.JMP if wide else isa.JMP32) | comparison | isa.K, label, dst, imm=_signed32(value))
+
+    def call_helper(self, number: int) -> None:
+        self._emit(isa.OPCODE_CALL, imm=number)
+
+    def call(self, function: str) -> None:
+        """Call a function of the image by name; the linker fills in where it is."""
+        self.calls.append((len(self.instructions), function))
+        self._emit(isa.OPCODE_CALL, 0, isa.CALL_LOCAL, imm=-1)
+
+    def exit(self) -> None:
+        self._emit(isa.OPCODE_EXIT)
+
+    def finish(self) -> tuple[Instruction, ...]:
+        """The instructions with every jump resolved, without those that nothing reaches (which the kernel refuses)
+        and without jumps to the next one. Positions in `references`, `calls` and `notes` follow.
+
+        Raises LimitExceeded when a jump would be too long.
+        """
+        targets = {index: label.position for index, label in self._jumps if label.position is not None}
+        assert len(targets) == len(self._jumps), "a label is used and never placed"
+        kept = self._kept(targets)
+        moved = list(itertools.accumulate(kept, initial=0))
+        for index, target in targets.items():
+            distance = moved[target] - moved[index] - 1
+            if kept[index] and distance > _FARTHEST:
+                raise LimitExceeded(
+                    "instructions between a jump and its target", distance, _FARTHEST, advice="use fewer masks"
+                )
+            self.instructions[index] = replace(self.instructions[index], offset=distance if kept[index] else 0)
+        self.references = [replace(r, instruction=moved[r.instruction]) for r in self.references if kept[r.instruction]]
+        self.calls = [(moved[index], name) for index, name in self.calls if kept[index]]
+        self.notes = [(moved[index], text) for index, text in self.notes if index < len(kept) and kept[index]]
+        return tuple(itertools.compress(self.instructions, kept))
+
+    def _kept(self, targets: Mapping[int, int]) -> list[bool]:
+        """Which instructions stay. One pass is enough, as every jump goes forward."""
+        count = len(self.instructions)
+        reached = [False] * count + [True]
+        reached[0] = True
+        for index, instruction in enumerate(self.instructions):
+            if not reached[index]:
+                continue
+            if index in targets:
+                reached[targets[index]] = True
+            if instruction.opcode not in (_GOTO, isa.OPCODE_EXIT):
+                reached[index + 1] = True
+        for index in range(count - 1, -1, -1):
+            if (
+                reached[index]
+                and self.instructions[index].opcode == _GOTO
+                and not any(reached[index + 1 : targets[index]])
+            ):
+                reached[index] = False
+        return reached[:count]
+
+    def _jump(self, opcode: int, label: Label, dst: int = 0, src: int = 0, imm: int = 0) -> None:
+        self._jumps.append((len(self.instructions), label))
+        self._emit(opcode, dst, src, 0, imm)
+
+    def _emit(self, opcode: int, dst: int = 0, src: int = 0, offset: int = 0, imm: int = 0) -> None:
+        self.instructions.append(Instruction(opcode, int(dst), int(src), offset, imm))
+
+
+def _signed32(value: int) -> int:
+    return value - (1 << 32) if value >= 1 << 31 else value

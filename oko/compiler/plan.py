@@ -1,0 +1,153 @@
+"""How a table is looked up: its rules in segments of one program each, and in groups of one mask each.
+
+A lookup tries the rules in rank order. Rules that stand next to each other in that order and name the same
+program (or none) form a *segment*: the best of its rules that match is found first, and only then, once, the
+program is asked. If it says no, no rule of the segment can win and the next segment is looked at. So a
+program runs exactly when a rule with it is reached, and a segment may be searched in any way that yields its
+best rule.
+
+A rule may stand in an earlier segment of the same program when no rule of the segments between overlaps it:
+no packet can tell the difference, and a table of many tenants with a few programs keeps few segments.
+
+Within a segment, rules of one mask form a *group*: compared one by one when they are few, hashed when many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from oko.compiler.layout import KeyLayout, Lowered
+from oko.flow.rule import Entry
+
+INLINE_LIMIT: Final = 16
+"""Rules of one mask that are still compared one by one. A hash costs about 20 ns, a compare 0.5 to 1 ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry with its header conditions lowered to the key."""
+
+    entry: Entry
+    lowered: Lowered
+
+
+@dataclass(slots=True)
+class Group:
+    """The rules of one mask, by value, best first."""
+
+    mask: int
+    candidates: dict[int, Candidate] = field(default_factory=dict)
+
+    @property
+    def hashed(self) -> bool:
+        return len(self.candidates) > INLINE_LIMIT and self.mask != 0
+
+    @property
+    def top_priority(self) -> int:
+        return next(iter(self.candidates.values())).entry.rule.priority
+
+
+@dataclass(slots=True)
+class Segment:
+    """Rules that share a program (None: no program), by mask."""
+
+    program: int | None
+    groups: dict[int, Group] = field(default_factory=dict)
+    _projections: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+
+    @property
+    def inline(self) -> list[Candidate]:
+        """The rules that are compared one by one, in rank order."""
+        return sorted(
+            (
+                candidate
+                for group in self.groups.values()
+                if not group.hashed
+                for candidate in group.candidates.values()
+            ),
+            key=lambda candidate: candidate.entry.rank,
+        )
+
+    @property
+    def hashed(self) -> list[Group]:
+        """The groups that are hashed, highest priority first."""
+        return sorted((group for group in self.groups.values() if group.hashed), key=lambda group: -group.top_priority)
+
+    def add(self, candidate: Candidate) -> None:
+        """Add the next rule in rank order. One with the mask and value of an earlier rule can never win and
+        is left out."""
+        group = self.groups.setdefault(candidate.lowered.mask, Group(candidate.lowered.mask))
+        if candidate.lowered.value in group.candidates:
+            return
+        group.candidates[candidate.lowered.value] = candidate
+        for (mask, common), values in self._projections.items():
+            if mask == group.mask:
+                values.add(candidate.lowered.value & common)
+
+    def overlaps(self, lowered: Lowered) -> bool:
+        """Whether some packet matches both a rule here and `lowered`."""
+        for mask, group in self.groups.items():
+            common = mask & lowered.mask
+            if common == mask:
+                if lowered.value & mask in group.candidates:
+                    return True
+            elif lowered.value & common in self._projection(group, common):
+                return True
+        return False
+
+    def _projection(self, group: Group, common: int) -> set[int]:
+        key = (group.mask, common)
+        if key not in self._projections:
+            self._projections[key] = {value & common for value in group.candidates}
+        return self._projections[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The segments of one table, in the order in which they are searched."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def programs(self) -> tuple[int, ...]:
+        """The programs that are asked, ascending."""
+        return tuple(sorted({segment.program for segment in self.segments if segment.program is not None}))
+
+    def occurrences(self, program: int) -> int:
+        """The number of segments that ask `program`: with more than one its answer has to be remembered."""
+        return sum(segment.program == program for segment in self.segments)
+
+    @property
+    def mask(self) -> int:
+        """Every bit of the key that any rule looks at."""
+        union = 0
+        for segment in self.segments:
+            for mask in segment.groups:
+                union |= mask
+        return union
+
+
+def plan(ranked: Iterable[Entry], layout: KeyLayout) -> Plan:
+    """The plan for these entries, which come in rank order."""
+    segments: list[Segment] = []
+    for entry in ranked:
+        candidate = Candidate(entry, layout.lower(entry.rule.match))
+        home = _home(segments, entry.rule.match.program, candidate.lowered)
+        if home is None:
+            home = Segment(entry.rule.match.program)
+            segments.append(home)
+        home.add(candidate)
+    return Plan(tuple(segments))
+
+
+def _home(segments: list[Segment], program: int | None, lowered: Lowered) -> Segment | None:
+    """The earliest segment of `program` that the rule may stand in: it overlaps nothing in the segments after."""
+    home = None
+    for segment in reversed(segments):
+        if segment.program == program:
+            home = segment
+        if segment.overlaps(lowered):
+            break
+    return home

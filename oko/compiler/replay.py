@@ -1,0 +1,67 @@
+"""What a replay image has in place of the world: a clock and random numbers that repeat.
+
+The array `replay` holds one `struct replay` (offsets in `pipeline`): who replays sets the time and the port,
+the image answers with its decision. Calls of clock and random helpers become calls of the functions here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from oko.compiler.assembler import Assembler, Register
+from oko.compiler.pipeline import REPLAY_NOW, REPLAY_RANDOM, REPLAY_SIZE
+from verifier import isa
+from verifier.program import MapSpec, MapType
+
+BPF_F_MMAPABLE: Final = 1 << 10
+
+REPLAY: Final = MapSpec("replay", MapType.ARRAY, 4, REPLAY_SIZE, 1, BPF_F_MMAPABLE)
+
+SUBSTITUTES: Final = {
+    5: "oko_replay_now",  # bpf_ktime_get_ns
+    7: "oko_replay_random",  # bpf_get_prandom_u32
+    125: "oko_replay_now",  # bpf_ktime_get_boot_ns
+    160: "oko_replay_now",  # bpf_ktime_get_coarse_ns
+}
+"""Helper number → the function that stands in for it in a replay image."""
+
+_MASK64: Final = (1 << 64) - 1
+
+
+def emit_now() -> Assembler:
+    """The time that the capture gives the packet, ns."""
+    asm = Assembler()
+    asm.map_value(Register.R1, "replay", REPLAY_NOW)
+    asm.load(8, Register.R0, Register.R1, 0)
+    asm.exit()
+    return asm
+
+
+def emit_random() -> Assembler:
+    """The upper half of the next xorshift64 number (Marsaglia 2003: shifts 13, 7, 17)."""
+    asm = Assembler()
+    asm.map_value(Register.R1, "replay", REPLAY_RANDOM)
+    asm.load(8, Register.R0, Register.R1, 0)
+    for operation, shift in ((isa.LSH, 13), (isa.RSH, 7), (isa.LSH, 17)):
+        asm.copy(Register.R2, Register.R0)
+        asm.operate_value(operation, Register.R2, shift)
+        asm.operate(isa.XOR, Register.R0, Register.R2)
+    asm.store(8, Register.R1, 0, Register.R0)
+    asm.operate_value(isa.RSH, Register.R0, 32)
+    asm.exit()
+    return asm
+
+
+class Random:
+    """The same numbers as `emit_random`, for the reference switch. `state` is 64 bits, not zero."""
+
+    def __init__(self, state: int) -> None:
+        self.state = state
+
+    def __call__(self) -> int:
+        state = self.state
+        state ^= state << 13 & _MASK64
+        state ^= state >> 7
+        state ^= state << 17 & _MASK64
+        self.state = state
+        return state >> 32

@@ -1,0 +1,108 @@
+"""A match: at most one condition per field, checked against the field table when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oko.errors import BadMatch
+from oko.flow.fields import FILTER_PROG, ORDER, Field
+
+PROGRAM_IDS = range(1, 65536)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`field` of the packet, under `mask`, equals `value`. Both are integers as wide as the field."""
+
+    field: Field
+    value: int
+    mask: int
+
+    @property
+    def exact(self) -> bool:
+        return self.mask == self.field.full
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Conditions in the order of the field table. Build with `Match.of`, which checks them."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    @staticmethod
+    def of(conditions: Iterable[Condition]) -> Match:
+        """The match of these conditions. A condition with an all-zero mask is no condition and is dropped.
+
+        Raises BadMatch with OpenFlow's reason (OpenFlow 1.3.5, 7.4.4): ``dup-field``, ``bad-value``,
+        ``bad-mask``, ``bad-wildcards``, ``bad-prereq``.
+        """
+        by_name: dict[str, Condition] = {}
+        for condition in conditions:
+            _check(condition)
+            if condition.field.name in by_name:
+                raise BadMatch(f"{condition.field.name} is matched twice: name it once", reason="dup-field")
+            by_name[condition.field.name] = condition
+        by_name = {name: condition for name, condition in by_name.items() if condition.mask}
+        for condition in by_name.values():
+            _check_prerequisites(condition.field, by_name)
+        return Match(tuple(sorted(by_name.values(), key=lambda c: ORDER[c.field.name])))
+
+    @property
+    def program(self) -> int | None:
+        """The filter program that must say yes, if any."""
+        last = self.conditions[-1] if self.conditions else None
+        return last.value if last is not None and last.field is FILTER_PROG else None
+
+    @property
+    def headers(self) -> tuple[Condition, ...]:
+        """The conditions on packet headers: all but the filter program."""
+        return self.conditions if self.program is None else self.conditions[:-1]
+
+    def covers(self, other: Match) -> bool:
+        """Whether every packet (and program) that `other` describes is described here too: each condition
+        here is implied by one of `other` (OpenFlow 1.3.5, 6.4: the non-strict commands)."""
+        theirs = {condition.field.name: condition for condition in other.conditions}
+        for mine in self.conditions:
+            condition = theirs.get(mine.field.name)
+            if condition is None or mine.mask & ~condition.mask or (condition.value ^ mine.value) & mine.mask:
+                return False
+        return True
+
+    def overlaps(self, other: Match) -> bool:
+        """Whether some packet could match both. Programs keep no packet apart: two may both say yes."""
+        theirs = {condition.field.name: condition for condition in other.headers}
+        for mine in self.headers:
+            condition = theirs.get(mine.field.name)
+            if condition is not None and (mine.value ^ condition.value) & mine.mask & condition.mask:
+                return False
+        return True
+
+
+def _check(condition: Condition) -> None:
+    field = condition.field
+    if not 0 <= condition.value <= field.full:
+        raise BadMatch(f"{field.name}={condition.value:#x} does not fit in {field.bits} bits", reason="bad-value")
+    if not 0 <= condition.mask <= field.full:
+        raise BadMatch(
+            f"{field.name}: the mask {condition.mask:#x} does not fit in {field.bits} bits", reason="bad-mask"
+        )
+    if condition.mask not in (0, field.full) and not field.maskable:
+        raise BadMatch(f"{field.name} takes no mask", reason="bad-mask")
+    if condition.value & ~condition.mask:
+        raise BadMatch(
+            f"{field.name}={condition.value:#x}/{condition.mask:#x}: the value has bits outside the mask",
+            reason="bad-wildcards",
+        )
+    if field is FILTER_PROG and condition.mask and condition.value not in PROGRAM_IDS:
+        raise BadMatch(
+            f"filter_prog={condition.value} is no program id: use {PROGRAM_IDS[0]}–{PROGRAM_IDS[-1]}",
+            reason="bad-value",
+        )
+
+
+def _check_prerequisites(field: Field, by_name: dict[str, Condition]) -> None:
+    for prerequisite in field.prerequisites:
+        needed = by_name.get(prerequisite.field)
+        if needed is None or not needed.exact or needed.value not in prerequisite.values:
+            raise BadMatch(f"{field.name} needs {prerequisite} in the same match", reason="bad-prereq")

@@ -1,0 +1,1 @@
+"""Running the packets of a capture file through the tables, without namespaces or ports."""
