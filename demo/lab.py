@@ -101,6 +101,7 @@ class Lab:
                 text=True,
                 start_new_session=True,
             )
+            process.args = list(argv)  # what the messages name
             self._processes.append(process)
         return process
 
@@ -134,9 +135,11 @@ class Lab:
                 if line.startswith(start):
                     return line.rstrip("\n")
         finally:
+            in_time = timer.is_alive()
             timer.cancel()
         self.stop(process)
-        raise OkoError(f"{_text(process.args)}: ended, or took over {timeout:g} s, without printing {start!r}")
+        how = "ended" if in_time else f"went on for {timeout:g} s"
+        raise OkoError(f"{_text(process.args)}: {how} without printing {start!r}")
 
     def stop(self, process: subprocess.Popen[str]) -> int:
         """Ends a process that `popen` started, and its children; returns its exit status."""

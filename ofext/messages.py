@@ -58,8 +58,8 @@ class _Bitmap:
         words = [0]
         for version in value:
             index, bit = divmod(version, 32)
-            if not 0 <= version <= 0xFF:
-                raise malformed(f"version {version} is not 0–255")
+            if not 0 <= version < 8 * MAX_LENGTH:
+                raise malformed(f"version {version} has no bit in a bitmap")
             words += [0] * (index + 1 - len(words))
             words[index] |= 1 << bit
         return b"".join([word.to_bytes(4, "big") for word in words])

@@ -3,7 +3,13 @@
     OkoError
     ├── ProgramError      a filter program that is not accepted
     │   ├── NotReadable   the bytes are not an object file that holds a filter program
-    │   └── Rejected      a program that breaks a rule of the filter model (has a stable `code`)
+    │   ├── Rejected      a program that breaks a rule of the filter model (has a stable `code`)
+    │   ├── UnknownProgram  no program with this id is loaded
+    │   └── ProgramInUse  a rule names the program
+    ├── MapError          a map of a program that cannot be used so
+    │   ├── UnknownMap    the program has no map of this name
+    │   ├── BadMapAccess  a key, value or flag that does not fit the map
+    │   └── MapShapeChanged  a new program declares a map otherwise than the one it replaces
     ├── FlowError         a flow, match, action or table operation that is not accepted
     │   ├── BadMatch      unknown field, value out of range, missing prerequisite
     │   ├── BadAction     unknown action, unknown port, action that XDP cannot do exactly
@@ -50,6 +56,30 @@ class Rejected(ProgramError):
     def __init__(self, code: str, message: str, *, details: str = "") -> None:
         super().__init__(message, details=details)
         self.code = code
+
+
+class UnknownProgram(ProgramError):
+    """No program with this id is loaded."""
+
+
+class ProgramInUse(ProgramError):
+    """A rule names the program."""
+
+
+class MapError(OkoError):
+    """A map of a program that cannot be used so."""
+
+
+class UnknownMap(MapError):
+    """The program has no map of this name."""
+
+
+class BadMapAccess(MapError):
+    """A key, value or flag that does not fit the map."""
+
+
+class MapShapeChanged(MapError):
+    """A new program declares a map otherwise than the one it replaces."""
 
 
 class FlowError(OkoError):

@@ -1,4 +1,4 @@
-"""Fixtures of every test that touches Linux: the right to load BPF, a private bpffs, network namespaces."""
+"""What all tests share: Hypothesis without deadlines, the right to load BPF, a private bpffs, network namespaces."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from oko.kernel.features import can_load_bpf
+
+# An example that takes long says nothing on a machine that does other things too.
+settings.register_profile("oko", deadline=None)
+settings.load_profile("oko")
 
 reason_without_bpf = cache(can_load_bpf)
 
@@ -39,7 +44,10 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def namespace() -> Iterator[Callable[[str], Path]]:
-    """``namespace("client")`` makes a network namespace and returns its path, which ends in its unique name."""
+    """``namespace("client")`` makes a network namespace and returns its path, which ends in its unique name.
+
+    IPv6 is off in it until somebody turns it on, so that nobody sends frames of his own accord.
+    """
     made: list[str] = []
     numbers = itertools.count(1)
 
@@ -47,6 +55,8 @@ def namespace() -> Iterator[Callable[[str], Path]]:
         name = f"oko-{os.getpid()}-{next(numbers)}-{label}"
         subprocess.run(["ip", "netns", "add", name], check=True)
         made.append(name)
+        quiet = ["sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"]
+        subprocess.run(["ip", "netns", "exec", name, *quiet], check=True)
         return Path("/run/netns") / name
 
     try:

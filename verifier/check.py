@@ -9,7 +9,7 @@ from verifier import cfg, isa
 from verifier.codes import CODES
 from verifier.helpers import HELPERS, helper_name
 from verifier.isa import Instruction
-from verifier.program import Function, Program, Reference, ReferenceKind
+from verifier.program import Function, Program, Reference
 from verifier.runtime import RUNTIME_FUNCTIONS
 from verifier.text import text_at
 
@@ -84,8 +84,8 @@ class _Checker:
                     continue
                 if instruction.src == isa.CALL_HELPER:
                     if instruction.imm not in HELPERS:
-                        name = f"{helper_name(instruction.imm)}#{instruction.imm}"
-                        self._reject("forbidden-helper", index, f"calls {name}, which filter programs may not call")
+                        why = f"calls {helper_name(instruction.imm)}, a helper that filter programs may not use"
+                        self._reject("forbidden-helper", index, why)
                 elif index in self._references:
                     name = self._references[index].name
                     if name not in RUNTIME_FUNCTIONS:

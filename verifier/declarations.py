@@ -61,9 +61,7 @@ def data_map(section: Section, btf: Btf | None) -> MapSpec:
     )
 
 
-def declared_maps(
-    elf: ObjectFile, btf: Btf | None, allowed: frozenset[MapType] = AUTHOR_MAP_TYPES
-) -> dict[int, MapSpec]:
+def declared_maps(elf: ObjectFile, btf: Btf | None, allowed: frozenset[MapType]) -> dict[int, MapSpec]:
     """The maps declared in `.maps`, by their offset in that section. `btf` must have its variables placed.
 
     Raises NotReadable, naming the map, for a declaration that is not of the form above or a type not in `allowed`.

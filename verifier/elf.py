@@ -15,7 +15,7 @@ from typing import Final
 
 from oko.errors import LimitExceeded, NotReadable
 from verifier import isa
-from verifier.btf import Btf, BtfExt, Const, Datasec, SectionVariable, Type, Var
+from verifier.btf import EXTERN, GLOBAL, Btf, BtfExt, Const, Datasec, Func, FuncProto, Type, Var
 from verifier.declarations import (
     AUTHOR_MAP_TYPES,
     MAPS_SECTION,
@@ -46,15 +46,17 @@ _IGNORED: Final = re.compile(r"\.debug_.*|\.llvm.*|\.comment|\.note\..*")
 _IGNORED_TYPES: Final = frozenset({"SHT_NULL", "SHT_STRTAB", "SHT_SYMTAB", "SHT_REL"})
 
 
-def load(data: bytes, *, section: str = FILTER_SECTION, map_types: frozenset[MapType] = AUTHOR_MAP_TYPES) -> Program:
+def load(data: bytes, *, section: str = FILTER_SECTION) -> Program:
     """The program in `section` of an object file, whose bytes are `data`.
 
-    `map_types` are the types of map that it may declare. Raises NotReadable for anything that is not such an object,
-    LimitExceeded beyond 4096 instructions or 1 MiB in a data section.
+    A filter program may declare maps of AUTHOR_MAP_TYPES only; objects of the runtime, which have another section, of
+    any type. Raises NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or
+    1 MiB in a data section.
     """
     elf = ObjectFile.read(data)
     _check_sections(elf, section)
     btf, ext = _type_information(elf)
+    map_types = AUTHOR_MAP_TYPES if section == FILTER_SECTION else frozenset(MapType)
     linker = _Linker(elf, section, btf, declared_maps(elf, btf, map_types))
     linker.link()
     return Program(
@@ -256,10 +258,8 @@ class _Linker:
             self.maps.setdefault(home.name, data_map(home, self._btf))
             reference = Reference(index, ReferenceKind.MAP_VALUE, home.name, offset)
         else:
-            raise NotReadable(
-                f"function {function.name} takes the address of {symbol.name} in section {home.name}:"
-                " only maps and variables have one"
-            )
+            what = "a function" if home.executable else f"{symbol.name} in section {home.name}"
+            raise NotReadable(f"function {function.name} takes the address of {what}: only maps and variables have one")
         self._replace(index, src=0, imm=0)
         self.references.append(reference)
 
@@ -307,17 +307,48 @@ def _type_information(elf: ObjectFile) -> tuple[Btf | None, BtfExt | None]:
             "the program asks for CO-RE relocations, which filter programs have no use for: include <linux/bpf.h>, not"
             " vmlinux.h, and use no preserve_access_index"
         )
-    return Btf.of([_loadable(value, btf, elf) for value in btf.types]), ext
+    return Btf.of(_loadable(btf, elf)), ext
 
 
-def _loadable(value: Type, btf: Btf, elf: ObjectFile) -> Type:
-    """The type as the kernel takes it: clang leaves the size of data sections 0, and the kernel refuses that, as it
-    does sections that hold something else than variables (externs). What cannot be mended becomes `const void`, so
-    that type ids stay as they are."""
-    if not isinstance(value, Datasec):
-        return value
+def _loadable(btf: Btf, elf: ObjectFile) -> list[Type]:
+    """The types as the kernel takes them. Type ids stay as they are."""
+    prototypes = {value.type for value in btf.types if isinstance(value, Func)}
+    types: list[Type] = []
+    for type_id, value in enumerate(btf.types):
+        match value:
+            case Datasec():
+                types.append(_placed(value, btf, elf))
+            case Func(linkage=linkage) if linkage == EXTERN:
+                # The kernel keeps this linkage for its own functions.
+                types.append(dataclasses.replace(value, linkage=GLOBAL))
+            case FuncProto() if type_id in prototypes:
+                types.append(_named(value))
+            case _:
+                types.append(value)
+    return types
+
+
+def _placed(value: Datasec, btf: Btf, elf: ObjectFile) -> Type:
+    """The data section with its size, which clang leaves 0. One without content (externs) is refused by the kernel and
+    becomes `const void`."""
     section = elf.section(value.name)
-    variables: tuple[SectionVariable, ...] = tuple(sorted(value.variables, key=lambda variable: variable.offset))
-    if section is None or not section.size or not all(isinstance(btf.types[item.type], Var) for item in variables):
+    if (
+        section is None
+        or not section.size
+        or not all(isinstance(btf.types[item.type], Var) for item in value.variables)
+    ):
         return Const(_VOID)
-    return Datasec(value.name, section.size, variables)
+    return Datasec(value.name, section.size, tuple(sorted(value.variables, key=lambda variable: variable.offset)))
+
+
+def _named(prototype: FuncProto) -> FuncProto:
+    """The prototype with a name for every parameter, which declarations may leave out and the kernel insists on."""
+    return dataclasses.replace(
+        prototype,
+        parameters=tuple(
+            dataclasses.replace(parameter, name=f"argument{number}")
+            if not parameter.name and parameter.type
+            else parameter
+            for number, parameter in enumerate(prototype.parameters, 1)
+        ),
+    )

@@ -17,7 +17,7 @@ from oko.compiler.layout import WORD, KeyLayout
 from oko.compiler.plan import Candidate, Group, Plan, Segment
 from oko.errors import BadAction
 from oko.flow.action import Output
-from oko.flow.rule import Entry
+from oko.flow.rule import Entry, Rule
 from verifier import isa
 
 R0, R1, R2, R3, R6, R7, R8, R9, FRAME = (
@@ -48,6 +48,8 @@ ORDER_OFFSET: Final = 0
 SLOT_OFFSET: Final = 8
 OUTPUT_OFFSET: Final = 12
 RULE_SIZE: Final = 16
+RULES: Final = "rules"
+"""How the names of the maps of hashed rules begin."""
 
 NO_OUTPUT: Final = 0
 """R8 of a rule that drops; otherwise one more than the port's index in the devmap."""
@@ -67,9 +69,14 @@ def order(entry: Entry) -> int:
     return (0xFFFF - entry.rule.priority) << 48 | entry.age
 
 
+def age_of(value: bytes) -> int:
+    """The age of the hashed rule that has this value."""
+    return int.from_bytes(value[ORDER_OFFSET : ORDER_OFFSET + 6], "little")
+
+
 def rules_map(words: int) -> str:
     """The map of the hashed rules whose masks span `words` words of the key."""
-    return f"rules.{words}"
+    return f"{RULES}{words}"
 
 
 def hash_key(layout: KeyLayout, group: int, mask: int, value: int) -> bytes:
@@ -83,16 +90,16 @@ def rule_value(entry: Entry, indices: Mapping[int, int]) -> bytes:
     return (
         order(entry).to_bytes(8, "little")
         + entry.slot.to_bytes(4, "little")
-        + output_of(entry, indices).to_bytes(4, "little")
+        + output_of(entry.rule, indices).to_bytes(4, "little")
     )
 
 
-def output_of(entry: Entry, indices: Mapping[int, int]) -> int:
-    """What R8 says of the rule's actions. `indices` are the devmap's, by port number.
+def output_of(rule: Rule, indices: Mapping[int, int]) -> int:
+    """What R8 says of a rule's actions. `indices` are the devmap's, by port number.
 
     Raises BadAction for an unknown port and for actions that the pipeline does not do.
     """
-    actions = entry.rule.actions
+    actions = rule.actions
     if not actions:
         return NO_OUTPUT
     if len(actions) > 1:
@@ -328,7 +335,7 @@ class Pipeline:
             if any(word):
                 self._compare(self._key + index * WORD, value[index], word, following)
         asm.set(R7, entry.slot)
-        asm.set(R8, output_of(entry, self._indices))
+        asm.set(R8, output_of(entry.rule, self._indices))
         asm.jump(found)
         asm.place(following)
 

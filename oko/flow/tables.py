@@ -93,11 +93,9 @@ class Tables:
         rule = mod.rule
         replaced = self._entries.get(_key(rule))
         if mod.check_overlap and replaced is None:
-            for entry in self:
-                if (entry.rule.table, entry.rule.priority) == (rule.table, rule.priority) and entry.rule.match.overlaps(
-                    rule.match
-                ):
-                    raise BadFlowMod("the rule overlaps another of the same priority", reason="overlap")
+            equals = (e.rule for e in self if (e.rule.table, e.rule.priority) == (rule.table, rule.priority))
+            if any(other.match.overlaps(rule.match) for other in equals):
+                raise BadFlowMod("the rule overlaps another of the same priority", reason="overlap")
         slot = self._new_slot() if replaced is None or mod.reset_counts else replaced.slot
         self._entries.pop(_key(rule), None)
         self._entries[_key(rule)] = Entry(rule, self._next_age, slot, now)

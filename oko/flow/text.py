@@ -125,7 +125,7 @@ def parse_rule(text: str) -> Rule:
     if found is None:
         raise BadAction("no actions: end the rule with actions=…, or actions=drop")
     words = _Words.read(text[: found.start()])
-    if words.cookie_mask:
+    if words.cookie_mask is not None:
         raise BadFlowMod("cookie: a new rule takes a cookie without a mask")
     if words.out_port is not None:
         raise BadFlowMod("out_port selects rules to delete: a new rule has none")
@@ -135,7 +135,7 @@ def parse_rule(text: str) -> Rule:
         instructions=(ApplyActions(actions),) if actions else (),
         priority=DEFAULT_PRIORITY if words.priority is None else words.priority,
         table=0 if words.table is None else words.table,
-        cookie=words.cookie,
+        cookie=words.cookie or 0,
     )
 
 
@@ -165,7 +165,7 @@ def parse_selection(text: str, *, strict: bool = False) -> FlowMod:
     words = _Words.read(text)
     if words.priority is not None and not strict:
         raise BadFlowMod("priority selects rules only with --strict")
-    if words.cookie and not words.cookie_mask:
+    if words.cookie is not None and words.cookie_mask is None:
         raise BadFlowMod(f"cookie={words.cookie:#x} selects rules only with a mask: cookie={words.cookie:#x}/-1")
     all_tables = words.table is None or words.table == ALL_TABLES
     return FlowMod(
@@ -174,11 +174,11 @@ def parse_selection(text: str, *, strict: bool = False) -> FlowMod:
             match=words.match(),
             priority=DEFAULT_PRIORITY if words.priority is None else words.priority,
             table=0 if words.table is None or all_tables else words.table,
-            cookie=words.cookie,
+            cookie=words.cookie or 0,
         ),
-        cookie_mask=words.cookie_mask,
+        cookie_mask=words.cookie_mask or 0,
         all_tables=all_tables,
-        out_port=words.out_port,
+        out_port=None if words.out_port == RESERVED_PORTS["ANY"] else words.out_port,
     )
 
 
@@ -200,8 +200,8 @@ class _Words:
     conditions: list[tuple[str, int, int]] = field(default_factory=list)  # spelling, value, mask
     table: int | None = None
     priority: int | None = None
-    cookie: int = 0
-    cookie_mask: int = 0
+    cookie: int | None = None
+    cookie_mask: int | None = None
     out_port: int | None = None
 
     @staticmethod

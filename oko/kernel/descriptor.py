@@ -37,7 +37,7 @@ class Descriptor:
     def open(cls, path: str | Path) -> Self:
         """The object pinned at `path`. Raises KernelError when there is none, or one of another kind."""
         fd = call("bpf_obj_get", os.fsencode(path), what=f"pinned {cls.kind} {path}")
-        found = os.readlink(f"/proc/self/fd/{fd}").removeprefix("anon_inode:").strip("[]")
+        found = os.readlink(f"/proc/self/fd/{fd}").removeprefix("anon_inode:")
         if found != cls.inode:
             os.close(fd)
             raise KernelError(f"{path} is pinned as {found}, not as a {cls.kind}", errno=errno.EINVAL)

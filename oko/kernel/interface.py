@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_SETLINK
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from oko.errors import KernelError, PortError
+from oko.kernel.netlink import ask, tell
 
 _UP = 1  # IFF_UP
-_XDP_MODES = {1: "native", 2: "generic", 3: "offloaded", 4: "multiple"}  # XDP_ATTACHED_* of <linux/if_link.h>
+# What pyroute2 calls XDP_ATTACHED_* of <linux/if_link.h>, in plain words.
+_XDP_MODES = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded", "xdpmulti": "multiple"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Interface:
 
 def interface(name: str) -> Interface:
     """The interface called `name`. Raises PortError when there is none."""
-    return _get(f"interface {name}", ifname=name)
+    message = ifinfmsg()
+    message["attrs"] = [("IFLA_IFNAME", name)]
+    return _get(message, f"interface {name}")
 
 
 def interface_at(index: int, *, namespace_id: int | None = None) -> Interface:
@@ -48,37 +51,35 @@ def interface_at(index: int, *, namespace_id: int | None = None) -> Interface:
 
     Raises PortError when there is none.
     """
-    request: dict[str, Any] = {"index": index}
+    message = ifinfmsg()
+    message["index"] = index
     if namespace_id is not None:
-        request["target_netnsid"] = namespace_id
-    return _get(f"interface number {index}", **request)
+        message["attrs"] = [("IFLA_IF_NETNSID", namespace_id)]
+    return _get(message, f"interface number {index}")
 
 
 def set_up(index: int, up: bool = True) -> None:
     """Bring the interface up, or down. Raises KernelError."""
-    try:
-        with IPRoute() as netlink:
-            netlink.link("set", index=index, state="up" if up else "down")
-    except NetlinkError as error:
-        message = f"setting interface number {index} {'up' if up else 'down'}: {os.strerror(error.code)}"
-        raise KernelError(message, errno=error.code) from None
+    message = ifinfmsg()
+    message["index"] = index
+    message["flags"] = _UP if up else 0
+    message["change"] = _UP
+    tell(message, RTM_SETLINK, f"setting interface number {index} {'up' if up else 'down'}")
 
 
-def _get(what: str, **request: Any) -> Interface:
+def _get(message: Any, what: str) -> Interface:
     try:
-        with IPRoute() as netlink:
-            (answer,) = netlink.link("get", **request)
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            raise PortError(f"{what} does not exist in this network namespace: see 'ip link'") from None
-        raise KernelError(f"{what}: {os.strerror(error.code)}", errno=error.code) from None
-    return _interface(answer)
+        return _interface(ask(message, RTM_GETLINK, what))
+    except KernelError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        raise PortError(f"{what} does not exist in this network namespace: see 'ip link'") from None
 
 
 def _interface(answer: Any) -> Interface:
     """The value that an RTM_NEWLINK message describes."""
     xdp = answer.get_attr("IFLA_XDP")
-    mode = _XDP_MODES.get(xdp.get_attr("IFLA_XDP_ATTACHED") or 0) if xdp else None
+    mode = _XDP_MODES.get(xdp.get_attr("IFLA_XDP_ATTACHED")) if xdp else None
     information = answer.get_attr("IFLA_LINKINFO")
     mac = answer.get_attr("IFLA_ADDRESS") or ""
     return Interface(

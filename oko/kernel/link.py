@@ -44,10 +44,11 @@ class _LinkInfo(ctypes.Structure):
 
 
 class Link(Descriptor):
-    """A program on an interface. The kernel ends it with its last descriptor and pin, or with the interface."""
+    """A program on an interface. The kernel ends it with its last descriptor, at once, or its last pin, a moment
+    later (see bpffs.remove_tree), or with the interface."""
 
     kind = "link"
-    inode = "bpf_link"
+    inode = "bpf-link"
 
     def info(self) -> LinkInfo:
         """What the link joins now."""

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import RTM_GETNSID
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from oko.errors import KernelError
 from oko.kernel.libbpf import failure
+from oko.kernel.netlink import ask
 
 HERE = Path("/proc/thread-self/ns/net")
 """The network namespace of the calling thread."""
@@ -102,16 +104,17 @@ def with_id(number: int) -> Path | None:
 
     Ids are rtnetlink's (RTM_GETNSID), local to each namespace; IFLA_LINK_NETNSID is one.
     """
-    with IPRoute() as netlink:
-        for path, _ in namespaces():
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # a process that ended meanwhile
-                continue
-            try:
-                (answer,) = netlink.get_netnsid(fd=fd)
-            finally:
-                os.close(fd)
-            if answer.get_attr("NETNSA_NSID") == number:
-                return path
+    for path, _ in namespaces():
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a process that ended meanwhile
+            continue
+        try:
+            message = nsidmsg()
+            message["attrs"] = [("NETNSA_FD", fd)]
+            answer = ask(message, RTM_GETNSID, f"network namespace {path}")
+        finally:
+            os.close(fd)
+        if answer.get_attr("NETNSA_NSID") == number:
+            return path
     return None

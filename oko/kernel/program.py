@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import struct
 from collections.abc import Mapping
 from ctypes import byref, c_uint32, c_uint64, create_string_buffer
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from oko.errors import KernelError, KernelRejected
@@ -193,14 +193,6 @@ class LoadedProgram(Descriptor):
         call("bpf_prog_test_run_opts", self.fd, byref(run), what="test run with live frames")
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """What the kernel answered: the errno and what it logged."""
-
-    error: int
-    log: str
-
-
 def load_program(
     name: str,
     instructions: bytes,
@@ -254,7 +246,7 @@ def load_program(
         again = load(_LOG_MESSAGE, address)
     if again >= 0:
         return LoadedProgram(again)
-    raise _rejection(name, _Refusal(-fd, log.value.decode(errors="replace")))
+    raise _rejection(name, -fd, log.value.decode(errors="replace"))
 
 
 def _resolve(instructions: bytes, references: Mapping[int, tuple[Map, int | None]]) -> bytes:
@@ -273,17 +265,18 @@ def _resolve(instructions: bytes, references: Mapping[int, tuple[Map, int | None
     return bytes(patched)
 
 
-def _rejection(name: str, refusal: _Refusal) -> KernelError:
-    """The error that says why."""
-    if refusal.error == errno.EPERM and not refusal.log:
-        return failure(f"loading the program {name}", refusal.error)
-    reason = _reason(refusal.log) or errno.errorcode.get(refusal.error, str(refusal.error))
-    beyond = refusal.error == errno.E2BIG or any(words in reason for words in _BUDGET_WORDS)
+def _rejection(name: str, error: int, log: str) -> KernelError:
+    """The error that says why the kernel answered `error` and logged `log`."""
+    if error == errno.EPERM and not log:
+        return failure(f"loading the program {name}", error)
+    reason = _reason(log)
+    beyond = error == errno.E2BIG or any(words in reason for words in _BUDGET_WORDS)
+    without_words = "it is larger than the kernel takes" if error == errno.E2BIG else os.strerror(error)
     return KernelRejected(
-        f"the kernel refused the program {name}: {reason}",
+        f"the kernel refused the program {name}: {reason or without_words}",
         code="kernel-budget" if beyond else "kernel-verifier",
-        errno=refusal.error,
-        details=refusal.log,
+        errno=error,
+        details=log,
     )
 
 

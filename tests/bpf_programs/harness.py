@@ -11,7 +11,7 @@ from typing import Self
 from oko.kernel.program import RunResult, load_program
 from oko.switch.loaded_image import create_map
 from verifier import elf, isa
-from verifier.program import MapType, ReferenceKind
+from verifier.program import ReferenceKind
 
 SOURCES = Path(__file__).resolve().parents[2] / "bpf_programs"
 
@@ -33,7 +33,7 @@ class Harness:
     """The program in the section ``xdp`` of an object, in the kernel, with its maps by name."""
 
     def __init__(self, path: Path) -> None:
-        program = elf.load(path.read_bytes(), section="xdp", map_types=frozenset(MapType))
+        program = elf.load(path.read_bytes(), section="xdp")
         with ExitStack() as owned:
             self.maps = {spec.name: owned.enter_context(create_map(spec.name, spec)) for spec in program.maps}
             references = {
@@ -44,9 +44,7 @@ class Harness:
                 for reference in program.references
             }
             self.program = owned.enter_context(
-                load_program(
-                    program.name, isa.encode(program.instructions), program.license, references=references
-                )
+                load_program(program.name, isa.encode(program.instructions), program.license, references=references)
             )
             self._owned = owned.pop_all()
 

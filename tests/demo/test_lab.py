@@ -81,10 +81,12 @@ def test_await_line(lab: Lab) -> None:
     assert gone(process.pid)
 
 
-@pytest.mark.parametrize("script", ["echo other", "exec sleep 60"], ids=["ends", "stalls"])
-def test_await_line_in_vain(lab: Lab, script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "how"), [("echo other", "ended"), ("exec sleep 600", r"went on for 0\.5 s")], ids=["ends", "stalls"]
+)
+def test_await_line_in_vain(lab: Lab, script: str, how: str) -> None:
     process = lab.popen("client", ["sh", "-c", script])
-    with pytest.raises(OkoError, match="without printing 'ready'"):
+    with pytest.raises(OkoError, match=f"sh -c {script}: {how} without printing 'ready'"):
         lab.await_line(process, "ready", timeout=0.5)
     assert gone(process.pid)
 

@@ -4,7 +4,10 @@
 
 #include "../../../bpf_programs/runtime/key.h"
 
-/* Internal and inlined: a call to a function in the section of the runtime would need the switch's linker. */
+/* The parser becomes internal, inlined, and no longer "used" by its section: a call of a function in another
+ * section would need the switch's linker. */
+#undef SEC
+#define SEC(name) __attribute__((section(name)))
 static __always_inline int oko_parse(struct xdp_md *ctx, struct oko_key *key);
 
 #include "../../../bpf_programs/runtime/parser.c"

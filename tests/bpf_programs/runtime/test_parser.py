@@ -60,6 +60,8 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
 
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+LENGTH = Dot3(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+LLC_SNAP = LLC(dsap=0xAA, ssap=0xAA, ctrl=3)
 ADDRESSES = IP(src="10.0.0.1", dst="192.0.2.255", tos=0xB9)
 SEGMENT = TCP(sport=40000, dport=443)
 DATAGRAM = UDP(sport=53, dport=5353)
@@ -75,19 +77,14 @@ FRAMES: dict[str, Packet] = {
     "one tag": ETHER / Dot1Q(vlan=5) / ADDRESSES / SEGMENT,
     "two tags": ETHER / Dot1AD(vlan=5) / Dot1Q(vlan=6) / ADDRESSES / SEGMENT,
     "three tags": ETHER / Dot1Q() / Dot1Q() / Dot1Q(vlan=6) / ADDRESSES / SEGMENT,
-    "a tag cut off": ETHER.copy() / Raw(b"\x00"),
+    "a tag cut off": Ether(bytes(ETHER)[:12] + b"\x81\x00") / Raw(b"\x00\x05\x08"),
     "a second tag cut off": ETHER / Dot1Q(type=0x88A8) / Raw(b"\x00\x05\x08"),
-    "802.3 with SNAP": Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(code=0x0800) / ADDRESSES / SEGMENT,
-    "802.3 with SNAP behind a tag": ETHER
-    / Dot1Q(type=60)
-    / LLC(dsap=0xAA, ssap=0xAA, ctrl=3)
-    / SNAP(code=0x0800)
-    / ADDRESSES
-    / DATAGRAM,
-    "SNAP of an organisation": Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(OUI=0xC, code=0x0800) / ADDRESSES,
-    "SNAP with a length as its type": Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(code=0x0100) / ADDRESSES,
-    "SNAP cut off": Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / Raw(bytes(4)),
-    "802.3 without SNAP": Dot3() / LLC(dsap=0x42, ssap=0x42, ctrl=3) / Raw(bytes(35)),
+    "802.3 with SNAP": LENGTH / LLC_SNAP / SNAP(code=0x0800) / ADDRESSES / SEGMENT,
+    "802.3 with SNAP behind a tag": ETHER / Dot1Q(type=60) / LLC_SNAP / SNAP(code=0x0800) / ADDRESSES / DATAGRAM,
+    "SNAP of an organisation": LENGTH / LLC_SNAP / SNAP(OUI=0xC, code=0x0800) / ADDRESSES,
+    "SNAP with a length as its type": LENGTH / LLC_SNAP / SNAP(code=0x0100) / ADDRESSES,
+    "SNAP cut off": LENGTH / LLC_SNAP / Raw(bytes(4)),
+    "802.3 without SNAP": LENGTH / LLC(dsap=0x42, ssap=0x42, ctrl=3) / Raw(bytes(35)),
     "options": ETHER / OPTIONS / SEGMENT,
     "total length beyond the frame": ETHER / IP(len=41) / SEGMENT,
     "total length short of the header": ETHER / IP(len=19) / SEGMENT,
@@ -102,7 +99,6 @@ FRAMES: dict[str, Packet] = {
     "last fragment": ETHER / IP(flags="MF", frag=8191) / DATAGRAM,
     "don't fragment": ETHER / IP(flags="DF") / DATAGRAM,
 }
-FRAMES["a tag cut off"].type = 0x8100
 
 
 @pytest.mark.parametrize("packet", FRAMES.values(), ids=FRAMES)
@@ -175,7 +171,3 @@ def test_captured_frames(parser: Parser) -> None:
         except CaptureError:  # another link type, or cut off: what came before it counts
             continue
     assert compared > 10_000
-
-
-def test_cost(parser: Parser) -> None:
-    print(parser._harness.run(bytes(FRAMES["TCP"]), repeat=1_000_000))

@@ -16,7 +16,6 @@ from oko.kernel.maps import Map
 pytestmark = pytest.mark.needs_bpf
 
 BPF_F_NO_PREALLOC = 1
-BPF_F_MMAPABLE = 1 << 10
 
 
 def u32(number: int) -> bytes:

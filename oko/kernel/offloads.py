@@ -1,0 +1,116 @@
+"""What the far end of a veth port must and must not leave to hardware that is not there.
+
+Packets of a veth port reach XDP as the far end's stack made them. With transmit checksumming offloaded they carry no
+valid checksum, and with VLAN insertion offloaded they carry no tag, which would let tagged traffic pass for untagged.
+A redirect into a veth is only received when the far end polls, which it does with GRO on (or with an XDP program of
+its own).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from oko.errors import PortError
+from oko.kernel.ethtool import offloads, set_offloads
+from oko.kernel.interface import Interface, interface, interface_at
+from oko.kernel.namespace import HERE, inode, run_in, with_id, with_inode
+
+REQUIRED = {
+    "tx-checksum-ip-generic": False,
+    "tx-checksum-sctp": False,
+    "tx-vlan-hw-insert": False,
+    "tx-vlan-stag-hw-insert": False,
+    "rx-gro": True,
+}
+"""The states that the far end needs, by the kernel's names of the features."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedOffloads:
+    """The far end of a port as `prepare` found it.
+
+    `peer` is its name then, `peer_index` and `port_index` are the two ends' ifindex each in its own network namespace,
+    `namespace` the inode of the peer's. `states` are the features that were changed, and what they were.
+    """
+
+    peer: str
+    peer_index: int
+    port_index: int
+    namespace: int
+    states: dict[str, bool]
+
+    def to_json(self) -> dict[str, Any]:
+        """The value as json.dumps takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Self:
+        """The value that `to_json` gave."""
+        return cls(**saved)
+
+
+def prepare(port: str) -> SavedOffloads | None:
+    """Set the offloads of the far end of a veth port as REQUIRED; None where there is nothing to set, on other kinds.
+
+    `port` is an interface of the caller's network namespace. Raises PortError when the peer's namespace cannot be
+    reached, or the kernel keeps a feature as it is: then the message has the command that would set them.
+    """
+    near = interface(port)
+    if near.kind != "veth" or near.peer_index is None:
+        return None
+    peer_index = near.peer_index
+    namespace = HERE if near.peer_namespace_id is None else with_id(near.peer_namespace_id)
+    if namespace is None:
+        peer = interface_at(peer_index, namespace_id=near.peer_namespace_id)
+        raise PortError(
+            f"port {port}: its peer {peer.name} is in a network namespace that cannot be reached from here: "
+            f"{_advice(peer.name)} there, or give that namespace a name with 'ip netns attach'"
+        )
+    return run_in(namespace, lambda: _prepare_peer(near, interface_at(peer_index)))
+
+
+def restore(saved: SavedOffloads) -> None:
+    """Give the far end back what `prepare` changed. Nothing happens when the pair or its namespace is gone.
+
+    Raises PortError when the kernel does not take the states back.
+    """
+    namespace = with_inode(saved.namespace)
+    if namespace is not None:
+        run_in(namespace, lambda: _restore_peer(saved))
+
+
+def _prepare_peer(near: Interface, peer: Interface) -> SavedOffloads:
+    """In the peer's namespace: change what is not as required, and look whether it took."""
+    before = offloads(peer.name)
+    changes = {
+        name: state
+        for name, state in REQUIRED.items()
+        if name in before and (before[name].wanted, before[name].active) != (state, state)
+    }
+    saved = SavedOffloads(peer.name, peer.index, near.index, inode(), {name: before[name].wanted for name in changes})
+    if changes:
+        set_offloads(peer.name, changes)
+        after = offloads(peer.name)
+        stubborn = [name for name, state in changes.items() if after[name].active != state]
+        if stubborn:
+            _restore_peer(saved)
+            raise PortError(
+                f"port {near.name}: its peer {peer.name} keeps {', '.join(stubborn)} as they are: {_advice(peer.name)}"
+            )
+    return saved
+
+
+def _restore_peer(saved: SavedOffloads) -> None:
+    """In the peer's namespace: only if it still is the far end of that port."""
+    try:
+        peer = interface_at(saved.peer_index)
+    except PortError:
+        return
+    if peer.kind == "veth" and peer.peer_index == saved.port_index and saved.states:
+        set_offloads(peer.name, saved.states)
+
+
+def _advice(peer: str) -> str:
+    settings = " ".join(f"{name} {'on' if state else 'off'}" for name, state in REQUIRED.items())
+    return f"run 'ethtool -K {peer} {settings}'"

@@ -1,0 +1,165 @@
+"""okod: a bridge and its listeners, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ofext.framing import Splitter
+from oko.errors import BridgeError, OkoError, ProtocolError
+from oko.switch.bridge import Bridge
+from oko.switch.datapath import Datapath
+from oko.switch.objects import read_runtime, read_stub
+from oko.switch.port import Port, PortSpec, require_distinct
+from oko.switch.rundir import BridgeRecord, RunDirectory
+from oko.switch.session import Session
+
+log = logging.getLogger("oko")
+
+_READ_SIZE: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A passive TCP listener, in OVS's notation ``ptcp:PORT[:HOST]``; without a host it is 127.0.0.1."""
+
+    host: str
+    port: int
+
+    @staticmethod
+    def parse(text: str) -> Listener:
+        """Raises BridgeError."""
+        method, _, rest = text.partition(":")
+        port, _, host = rest.partition(":")
+        if method != "ptcp" or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise BridgeError(f"{text!r} is no listener: write ptcp:PORT or ptcp:PORT:HOST")
+        return Listener(host or "127.0.0.1", int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What okod is told: the bridge, its ports, and where things are."""
+
+    bridge: str
+    ports: tuple[PortSpec, ...]
+    rundir: RunDirectory
+    bpffs: Path
+    listeners: tuple[Listener, ...] = ()
+
+
+def run(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run the bridge until SIGTERM or SIGINT. `ready` gets one line when everything listens.
+
+    Afterwards the datapath goes on by itself. When the start fails, nothing stays behind. Raises OkoError.
+    """
+    require_distinct(list(settings.ports))
+    with settings.rundir.claim(settings.bridge):
+        stub, runtime = read_stub(), read_runtime()
+        with (
+            Datapath(settings.bridge, settings.bpffs, stub) as datapath,
+            _undo(datapath.remove) as keep,
+            contextlib.ExitStack() as restores,
+        ):
+            ports = []
+            for spec in settings.ports:
+                port = Port.prepare(spec)
+                restores.callback(port.restore)
+                ports.append(port)
+            bridge = Bridge(settings.bridge, datapath, runtime, ports)
+            record = BridgeRecord(str(datapath.pins), tuple(port.record for port in ports))
+            settings.rundir.write(settings.bridge, record)
+            restores.callback(settings.rundir.forget, settings.bridge)
+            for port in ports:
+                port.attach(datapath)
+            asyncio.run(_serve(settings, bridge, ready, keep, restores))
+
+
+@contextlib.contextmanager
+def _undo(remove: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Calls `remove` when the body fails, unless what is yielded was called before."""
+    kept = False
+
+    def keep() -> None:
+        nonlocal kept
+        kept = True
+
+    try:
+        yield keep
+    except BaseException:
+        if not kept:
+            remove()
+        raise
+
+
+async def _serve(
+    settings: Settings,
+    bridge: Bridge,
+    ready: Callable[[str], None],
+    keep: Callable[[], None],
+    restores: contextlib.ExitStack,
+) -> None:
+    path = settings.rundir.socket(settings.bridge)
+    path.unlink(missing_ok=True)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    connections: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_converse(bridge, reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    async with contextlib.AsyncExitStack() as servers:
+        mask = os.umask(0o177)
+        try:
+            await servers.enter_async_context(await asyncio.start_unix_server(accept, path))
+        except OSError as error:
+            raise BridgeError(f"{path}: {error.strerror}") from None
+        finally:
+            os.umask(mask)
+        for listener in settings.listeners:
+            try:
+                server = await asyncio.start_server(accept, listener.host, listener.port)
+            except OSError as error:
+                raise BridgeError(f"cannot listen on {listener.host} port {listener.port}: {error.strerror}") from None
+            await servers.enter_async_context(server)
+        keep()
+        restores.pop_all()
+        ready(f"ready: bridge {bridge.name}, {len(bridge.ports)} ports, {path}")
+        await ended.wait()
+        for task in list(connections):
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+    path.unlink(missing_ok=True)
+
+
+async def _converse(bridge: Bridge, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection, to its end. Whatever the peer sends ends at most the connection."""
+    session, splitter = Session(bridge), Splitter()
+    try:
+        writer.write(session.greeting())
+        while not session.failed and (data := await reader.read(_READ_SIZE)):
+            complete: list[bytes] = []
+            try:
+                complete.extend(splitter.feed(data))
+            finally:
+                for answer in session.receive(complete):
+                    writer.write(answer)
+            await writer.drain()
+    except ProtocolError as error:
+        log.warning("closing a connection: %s", error)
+    except (ConnectionError, OkoError) as error:
+        log.warning("a connection ended: %s", error)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

@@ -1,0 +1,292 @@
+"""`Datapath`: the kernel objects of one bridge, all of them pinned, so that packets flow on when okod ends.
+
+Under ``BPFFS/oko/BRIDGE`` there are ``slot`` and ``links/PORT``, and the maps that outlive an image: ``maps/NAME`` and,
+of a program, ``programs/ID/NAME``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from oko.compiler import counters
+from oko.compiler.counters import Drop
+from oko.compiler.image import Filter, Image
+from oko.compiler.pipeline import RULES, age_of
+from oko.errors import BridgeError, KernelError
+from oko.kernel import bpffs
+from oko.kernel.btf import load_btf
+from oko.kernel.grace import wait_for_programs
+from oko.kernel.link import Link, attach_xdp
+from oko.kernel.maps import Map
+from oko.kernel.program import LoadedProgram, load_program
+from oko.switch.loaded_image import LoadedImage, create_map
+from verifier import isa
+from verifier.program import MapSpec, Program, ReferenceKind
+
+DEFAULT_BPFFS: Final = Path("/sys/fs/bpf")
+_INDEX_0: Final = bytes(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Packets and their bytes (whole frames, without FCS)."""
+
+    packets: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.packets + other.packets, self.bytes + other.bytes)
+
+
+class Datapath:
+    """Owns the slot, the stub on every port, the maps that outlive an image, and the current image. A context
+    manager: leaving it gives up the descriptors and leaves the pins."""
+
+    def __init__(self, bridge: str, mount: Path, stub: Program) -> None:
+        """Make the pins of `bridge` under `mount`. Raises KernelError, and BridgeError when they are there already."""
+        bpffs.require_bpffs(mount)
+        self.pins = pins_of(bridge, mount)
+        if self.pins.exists():
+            raise BridgeError(
+                f"bridge {bridge} has a datapath at {self.pins} that an earlier okod left forwarding: "
+                f"'oko bridge del {bridge}' takes it away"
+            )
+        self._own = contextlib.ExitStack()
+        self._maps: dict[str, Map] = {}
+        self._specs: dict[str, MapSpec] = {}
+        self._carried: dict[int, Count] = {}
+        self._image: LoadedImage | None = None
+        self._links: dict[str, Link] = {}
+        try:
+            for directory in ("links", "maps", "programs"):
+                bpffs.make_directory(self.pins / directory)
+            self._stub_maps = {spec.name: self._own.enter_context(create_map(spec.name, spec)) for spec in stub.maps}
+            self._stub = self._own.enter_context(_load_stub(stub, self._stub_maps))
+            self._stub_maps["slot"].pin(self.pins / "slot")
+            for spec in (counters.counters(0), counters.DROPS, counters.PROGRAMS, counters.SEQUENCE):
+                self._adopt(spec.name, spec, create_map(spec.name, spec))
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def image(self) -> Image | None:
+        """The image that decides packets now."""
+        return self._image.image if self._image else None
+
+    def attach(self, name: str, ifindex: int) -> None:
+        """Put the stub on an interface. Raises PortError, KernelError."""
+        link = self._own.enter_context(attach_xdp(self._stub, ifindex))
+        self._links[name] = link
+        link.pin(self.pins / "links" / bpffs.pin_name(name))
+
+    def apply(self, image: Image, fresh: Mapping[str, Map] | None = None) -> None:
+        """Let `image` decide packets from now on: every packet is decided by the old one or by the new one.
+
+        `fresh` are maps of programs, by their name in the image, that take the place of those of the same name; they
+        belong to the datapath once this returns.
+
+        An image that differs from the current one only by rules added to hashes is not loaded: the rules go into the
+        maps, older ones first, so that the tables in between are those that the flow_mods made one by one. An element
+        is never changed or removed in a map that packets read: the kernel would reuse it under the eyes of a reader.
+
+        Raises KernelRejected and KernelError; the old image goes on then.
+        """
+        current = self._image
+        if current is not None and not fresh and image.same_shape(current.image):
+            added = _additions(current.image, image)
+            if added is not None:
+                self._insert(current, image, added)
+                return
+        with contextlib.ExitStack() as undo:
+            renewed = dict(fresh or {})
+            for wanted in image.maps:
+                if wanted.shared and wanted.program is None and self._specs[wanted.name] != wanted.spec:
+                    renewed[wanted.name] = undo.enter_context(create_map(wanted.name, wanted.spec))
+            self._swap(LoadedImage.load("oko_pipeline", image, {**self._maps, **renewed}))
+            undo.pop_all()
+        if "counters" in renewed:
+            self._carry(self._maps["counters"])
+        specs = {wanted.name: wanted.spec for wanted in image.maps}
+        for name, renewed_map in renewed.items():
+            self._adopt(name, specs.get(name), renewed_map)
+
+    def try_program(self, image: Image, fresh: Mapping[str, Map]) -> None:
+        """Ask the kernel's verifier about an image without using it. Raises KernelRejected, KernelError."""
+        LoadedImage.load("oko_trial", image, {**self._maps, **fresh}).close()
+
+    def program_map(self, item: Filter, name: str) -> Map:
+        """The map called `name` of a loaded program."""
+        return self._maps[item.map_name(name)]
+
+    def adopt(self, fresh: Mapping[str, Map]) -> None:
+        """Take over maps of a program that no rule names yet."""
+        for name, created in fresh.items():
+            self._adopt(name, None, created)
+
+    def forget_maps(self, item: Filter, names: Collection[str]) -> None:
+        """Give up maps of a program that no image uses any more."""
+        for name in names:
+            self._maps.pop(item.map_name(name)).close()
+            self._pin(item.map_name(name)).unlink(missing_ok=True)
+
+    def reset_program(self, slot: int) -> None:
+        """Let the counters of a program's slot begin at zero."""
+        self._maps["programs"].update(slot.to_bytes(4, "little"), bytes(counters.PROGRAM.size))
+
+    def release(self, slots: Collection[int]) -> None:
+        """Wait until no packet counts in these slots of rules, which no image has any more, and set them to zero."""
+        wait_for_programs()
+        for slot in slots:
+            self._maps["counters"].update(slot.to_bytes(4, "little"), bytes(counters.COUNTER.size))
+            self._carried.pop(slot, None)
+
+    def count(self, slot: int) -> Count:
+        """What the rule in this slot has won."""
+        return self._read("counters", slot) + self._carried.get(slot, Count())
+
+    def drops(self) -> dict[Drop, Count]:
+        """The packets that no rule dropped and that were dropped all the same."""
+        return {reason: self._read("drops", reason) for reason in Drop}
+
+    def program_counts(self, slot: int) -> tuple[int, int]:
+        """How often the program in this slot ran, and how often it matched."""
+        values = self._maps["programs"].lookup_percpu(slot.to_bytes(4, "little")) or ()
+        per_cpu = [counters.PROGRAM.unpack(value) for value in values]
+        return sum(runs for runs, _, _ in per_cpu), sum(matches for _, matches, _ in per_cpu)
+
+    def fallthrough(self) -> int:
+        """Packets that found the slot empty, and were dropped."""
+        values = self._stub_maps["fallthrough"].lookup_percpu(_INDEX_0) or ()
+        return sum(int.from_bytes(value, "little") for value in values)
+
+    def close(self) -> None:
+        """Give up every descriptor. The pins stay, and with them the datapath."""
+        if self._image is not None:
+            self._image.close()
+        for held in self._maps.values():
+            held.close()
+        self._own.close()
+
+    def remove(self) -> None:
+        """Take the datapath away: off every port, then its pins."""
+        for link in self._links.values():
+            link.detach()
+        self.close()
+        bpffs.remove_tree(self.pins)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _swap(self, loaded: LoadedImage) -> None:
+        """Put an image into the slot. The slot is only ever overwritten, so no packet finds it empty."""
+        try:
+            self._stub_maps["slot"].update(_INDEX_0, loaded.program.fd.to_bytes(4, "little"))
+        except BaseException:
+            loaded.close()
+            raise
+        if self._image is not None:
+            self._image.close()
+        self._image = loaded
+
+    def _insert(self, current: LoadedImage, image: Image, added: list[tuple[str, bytes, bytes]]) -> None:
+        try:
+            for name, key, value in added:
+                current.maps[name].update(key, value)
+        except KernelError:
+            self._swap(LoadedImage.load("oko_pipeline", current.image, self._maps))
+            raise
+        current.image = image
+
+    def _carry(self, counted: Map) -> None:
+        """Remember what stands in counters that no image uses any more, once no packet counts there."""
+        wait_for_programs()
+        for key, values in counted.items_percpu():
+            count = _sum(values)
+            if count.packets:
+                slot = int.from_bytes(key, "little")
+                self._carried[slot] = self._carried.get(slot, Count()) + count
+
+    def _adopt(self, name: str, spec: MapSpec | None, created: Map) -> None:
+        """Own a map and pin it, in the place of one of the same name."""
+        pin = self._pin(name)
+        if name in self._maps:
+            self._maps[name].close()
+            pin.unlink(missing_ok=True)
+        self._maps[name] = created
+        if spec is not None:
+            self._specs[name] = spec
+        bpffs.make_directory(pin.parent)
+        created.pin(pin)
+
+    def _pin(self, name: str) -> Path:
+        """Where the map that images call `name` is pinned."""
+        owner, dot, own_name = name.partition(".")
+        return self.pins / "programs" / owner / bpffs.pin_name(own_name) if dot else self.pins / "maps" / name
+
+    def _read(self, name: str, index: int) -> Count:
+        return _sum(self._maps[name].lookup_percpu(index.to_bytes(4, "little")) or ())
+
+
+def pins_of(bridge: str, mount: Path) -> Path:
+    """The directory of a bridge's pins."""
+    return mount / "oko" / bridge
+
+
+def take_down(pins: Path) -> None:
+    """Take away the datapath that is pinned at `pins`, whoever made it: off its ports, then its pins. None is fine.
+
+    Raises KernelError.
+    """
+    links = pins / "links"
+    for pin in sorted(links.iterdir()) if links.is_dir() else ():
+        with Link.open(pin) as link:
+            link.detach()
+    bpffs.remove_tree(pins)
+
+
+def make_program_maps(item: Filter, specs: Collection[MapSpec]) -> dict[str, Map]:
+    """New maps for a program, by their name in an image; the caller owns them. Raises KernelError."""
+    with contextlib.ExitStack() as undo:
+        btf = undo.enter_context(load_btf(item.program.btf.raw)) if item.program.btf is not None else None
+        made: dict[str, Map] = {}
+        with contextlib.ExitStack() as created:
+            for spec in specs:
+                made[item.map_name(spec.name)] = created.enter_context(create_map(spec.name, spec, btf))
+            created.pop_all()
+        return made
+
+
+def _load_stub(stub: Program, maps: Mapping[str, Map]) -> LoadedProgram:
+    references = {
+        reference.instruction: (maps[reference.name], None)
+        for reference in stub.references
+        if reference.kind is ReferenceKind.MAP
+    }
+    return load_program("oko_stub", isa.encode(stub.instructions), stub.license, references=references)
+
+
+def _additions(old: Image, new: Image) -> list[tuple[str, bytes, bytes]] | None:
+    """The elements that turn the maps of `old` into those of `new`, older rules first, if it takes no more than that:
+    (map, key, value)."""
+    added: list[tuple[str, bytes, bytes]] = []
+    for before, after in zip(old.maps, new.maps, strict=True):
+        if before.entries == after.entries:
+            continue
+        if not before.name.startswith(RULES) or not before.entries.items() <= after.entries.items():
+            return None
+        added += ((after.name, key, after.entries[key]) for key in after.entries.keys() - before.entries.keys())
+    return sorted(added, key=lambda element: age_of(element[2]))
+
+
+def _sum(values: tuple[bytes, ...]) -> Count:
+    """Per-CPU counters added up."""
+    return sum((Count(*counters.COUNTER.unpack(value)) for value in values), Count())

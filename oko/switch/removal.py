@@ -1,0 +1,51 @@
+"""Taking a bridge away, with or without its okod."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Final
+
+from oko.errors import BridgeError
+from oko.kernel.offloads import SavedOffloads, restore
+from oko.switch.datapath import take_down
+from oko.switch.rundir import RunDirectory
+
+_PATIENCE: Final = 10_000
+"""ms that an okod may take to end."""
+
+
+def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
+    """End the bridge's okod if it runs, take its datapath off the ports, and give their peers the offloads back.
+
+    Raises BridgeError when there is no such bridge or its okod does not end, KernelError.
+    """
+    record = rundir.read(bridge)
+    pid = rundir.pid(bridge)
+    if pid is not None:
+        _end(bridge, pid)
+    with rundir.claim(bridge):
+        take_down(Path(record.pins))
+        for port in record.ports:
+            if port.offloads is not None:
+                restore(SavedOffloads.from_json(port.offloads))
+        rundir.forget(bridge)
+
+
+def _end(bridge: str, pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(_PATIENCE):
+            raise BridgeError(f"bridge {bridge}: its okod (process {pid}) does not end: stop it and try again")
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,161 @@
+"""What the bytes of a map's keys and values mean: described in JSON, and values read and written by that.
+
+A schema is one of
+
+    {"kind": "int", "size": 4, "signed": false, "network": true}    network or host order
+    {"kind": "bool", "size": 1}
+    {"kind": "ipv4", "size": 4}                                      an oko_ipv4 of the SDK, written a.b.c.d
+    {"kind": "enum", "size": 4, "signed": false, "values": {"ESTABLISHED": 3}}
+    {"kind": "bytes", "size": 6}                                     written in hexadecimal
+    {"kind": "array", "size": 8, "element": SCHEMA}
+    {"kind": "struct", "size": 16, "members": [{"name": "state", "offset": 0, "type": SCHEMA}]}
+
+Members without a name and bit-fields are left out; pointers and floats are "bytes".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Final
+
+from oko.errors import BadMapAccess
+from verifier.btf import Array, Btf, Datasec, Enum, Enum64, Int, Modifier, Struct, Typedef, Union, Var
+
+Schema = dict[str, Any]
+Value = int | bool | str | list["Value"] | dict[str, "Value"]
+
+_NETWORK: Final = frozenset({"__be16", "__be32", "__be64"})
+_IPV4: Final = "oko_ipv4"
+_DEPTH: Final = 16
+
+
+def schema(btf: Btf, type_id: int, depth: int = 0) -> Schema:
+    """The schema of a type. Raises NotReadable for BTF that contradicts itself."""
+    size = btf.size_of(type_id)
+    plain: Schema = {"kind": "bytes", "size": size}
+    if depth > _DEPTH:
+        return plain
+    names = _typedefs(btf, type_id)
+    match btf.resolved(type_id):
+        case Int() as found if _IPV4 in names:
+            return {"kind": "ipv4", "size": size}
+        case Int() as found if found.boolean:
+            return {"kind": "bool", "size": size}
+        case Int() as found:
+            return {"kind": "int", "size": size, "signed": found.signed, "network": bool(names & _NETWORK)}
+        case Enum() | Enum64() as found:
+            return {"kind": "enum", "size": size, "signed": found.signed, "values": dict(found.values)}
+        case Array() as found:
+            element = btf.resolved(found.element)
+            if isinstance(element, Int) and element.size == 1 and not element.boolean:
+                return plain
+            return {"kind": "array", "size": size, "element": schema(btf, found.element, depth + 1)}
+        case Struct() | Union():
+            members = [(member.name, member.offset, member.type, member.bit_size) for member in btf.members(type_id)]
+        case Datasec() as found:
+            placed = [(btf.type_of(variable.type, Var), variable.offset) for variable in found.variables]
+            members = [(variable.name, offset, variable.type, 0) for variable, offset in placed]
+        case _:
+            return plain
+    return {
+        "kind": "struct",
+        "size": size,
+        "members": [
+            {"name": name, "offset": offset, "type": schema(btf, member, depth + 1)}
+            for name, offset, member, bit_size in members
+            if name and not bit_size
+        ],
+    }
+
+
+def read(described: Schema, data: bytes) -> Value:
+    """The value that `data` is, as something JSON can hold. Data of another size than the schema's is shown in
+    hexadecimal."""
+    size = described["size"]
+    if len(data) != size:
+        return data.hex()
+    match described["kind"]:
+        case "int":
+            return int.from_bytes(data, "big" if described["network"] else "little", signed=described["signed"])
+        case "bool":
+            return any(data)
+        case "ipv4":
+            return str(ipaddress.IPv4Address(data))
+        case "enum":
+            number = int.from_bytes(data, "little", signed=described["signed"])
+            return next((name for name, known in described["values"].items() if known == number), number)
+        case "array":
+            element = described["element"]
+            step = element["size"] or 1
+            return [read(element, data[at : at + step]) for at in range(0, size, step)]
+        case "struct":
+            return {
+                member["name"]: read(member["type"], data[member["offset"] : member["offset"] + member["type"]["size"]])
+                for member in described["members"]
+            }
+        case _:
+            return data.hex()
+
+
+def write(described: Schema, value: Value, base: bytes | None = None) -> bytes:
+    """The bytes of `value`, as `read` shows it. Members of a struct that `value` does not name keep what `base` has, or
+    are zero. Raises BadMapAccess for a value that does not fit."""
+    size = described["size"]
+    match described["kind"], value:
+        case "bool", bool():
+            return int(value).to_bytes(size, "little")
+        case (("int" | "enum"), int()) if not isinstance(value, bool):
+            return _number(described, value)
+        case "enum", str() if value in described["values"]:
+            return _number(described, described["values"][value])
+        case "ipv4", str():
+            try:
+                return ipaddress.IPv4Address(value).packed
+            except ValueError:
+                raise BadMapAccess(f"{value!r} is no IPv4 address") from None
+        case "array", list() if len(value) * described["element"]["size"] == size:
+            return b"".join(write(described["element"], element) for element in value)
+        case "struct", dict():
+            return _struct(described, value, base)
+        case _, str():
+            return _hexadecimal(value, size)
+    raise BadMapAccess(f"{value!r} is no {described['kind']} of {size} bytes")
+
+
+def _struct(described: Schema, value: dict[str, Value], base: bytes | None) -> bytes:
+    data = bytearray(base if base is not None else bytes(described["size"]))
+    members = {member["name"]: member for member in described["members"]}
+    for name, content in value.items():
+        if name not in members:
+            raise BadMapAccess(f"no member {name!r}: there are {', '.join(members)}")
+        start, kind = members[name]["offset"], members[name]["type"]
+        data[start : start + kind["size"]] = write(kind, content, bytes(data[start : start + kind["size"]]))
+    return bytes(data)
+
+
+def _number(described: Schema, value: int) -> bytes:
+    size, order = described["size"], "big" if described.get("network") else "little"
+    try:
+        return value.to_bytes(size, "big" if order == "big" else "little", signed=described["signed"])
+    except OverflowError:
+        raise BadMapAccess(f"{value} does not fit in {size} bytes") from None
+
+
+def _hexadecimal(text: str, size: int) -> bytes:
+    try:
+        data = bytes.fromhex(text.replace(":", ""))
+    except ValueError:
+        raise BadMapAccess(f"{text!r} is not hexadecimal") from None
+    if len(data) != size:
+        raise BadMapAccess(f"{text!r} has {len(data)} bytes, not {size}")
+    return data
+
+
+def _typedefs(btf: Btf, type_id: int) -> set[str]:
+    """The names that the type goes by."""
+    names = set()
+    while isinstance(value := btf.types[type_id], Modifier):
+        if isinstance(value, Typedef):
+            names.add(value.name)
+        type_id = value.type
+    return names

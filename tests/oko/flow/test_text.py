@@ -1,0 +1,317 @@
+"""The flow syntax: read, printed, refused; ovs-ofctl is the oracle for all but filter_prog."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oko.errors import BadAction, BadFlowMod, BadMatch, FlowError
+from oko.flow.action import RESERVED_PORTS, ApplyActions, Output
+from oko.flow.fields import BY_NAME
+from oko.flow.match import Condition, Match
+from oko.flow.rule import Command, FlowMod, Rule
+from oko.flow.text import parse_rule, parse_rules, parse_selection, print_rule
+from tests.oko.flow.conftest import OvsOfctl
+from tests.oko.flow.strategies import rules
+
+CANONICAL = {
+    "brief": (
+        "priority=10,table=0,cookie=0x1,in_port=1,tcp,nw_dst=10.0.0.0/8,tp_dst=80,filter_prog=1,actions=output:2",
+        "cookie=0x1, priority=10,tcp,in_port=1,nw_dst=10.0.0.0/8,tp_dst=80,filter_prog=1 actions=output:2",
+    ),
+    "nothing but a program": ("filter_prog=65535 actions=drop", "filter_prog=65535 actions=drop"),
+}
+"""What ovs-ofctl cannot read: text → how it is printed."""
+
+AGREED = {
+    "drop": ("actions=drop", "actions=drop"),
+    "no actions": ("in_port=1 actions=", "in_port=1 actions=drop"),
+    "action": ("action=1", "actions=output:1"),
+    "bare port": ("actions=2", "actions=output:2"),
+    "several ports": ("actions=2, output:3 1", "actions=output:2,output:3,output:1"),
+    "trailing comma": ("ip,actions=output:1,", "ip actions=output:1"),
+    "output in parentheses": ("actions=output(2)", "actions=output:2"),
+    "output with equals": ("actions=output=2", "actions=output:2"),
+    "same port twice": ("actions=1,1", "actions=output:1,output:1"),
+    "port 0": ("in_port=0,actions=0", "in_port=0 actions=output:0"),
+    "blanks": ("  priority=1 , ip\tin_port=2  actions=1", "priority=1,ip,in_port=2 actions=output:1"),
+    "colons": ("priority:5 in_port:2 actions=drop", "priority=5,in_port=2 actions=drop"),
+    "default priority": ("priority=32768,actions=drop", "actions=drop"),
+    "lowest priority": ("priority=0,actions=drop", "priority=0 actions=drop"),
+    "hexadecimal": ("priority=0xff,ip,nw_proto=0x2F,actions=1", "priority=255,ip,nw_proto=47 actions=output:1"),
+    "octal": ("priority=010,udp,tp_dst=010,actions=1", "priority=8,udp,tp_dst=8 actions=output:1"),
+    "ports are decimal": ("in_port=010,actions=output:010", "in_port=10 actions=output:10"),
+    "reserved in_port": ("in_port=local,actions=1", "in_port=LOCAL actions=output:1"),
+    "reserved in_port by number": ("in_port=4294967293,actions=1", "in_port=CONTROLLER actions=output:1"),
+    "ip": ("ip,actions=1", "ip actions=output:1"),
+    "ipv4": ("ipv4,actions=1", "ip actions=output:1"),
+    "ip4": ("ip4,actions=1", "ip actions=output:1"),
+    "icmp": ("icmp,actions=1", "icmp actions=output:1"),
+    "tcp": ("tcp,actions=1", "tcp actions=output:1"),
+    "udp": ("udp,actions=1", "udp actions=output:1"),
+    "sctp": ("sctp,actions=1", "sctp actions=output:1"),
+    "arp": ("arp,actions=1", "arp actions=output:1"),
+    "rarp": ("rarp,actions=1", "rarp actions=output:1"),
+    "ipv6": ("ipv6,actions=1", "ipv6 actions=output:1"),
+    "ip6": ("ip6,actions=1", "ipv6 actions=output:1"),
+    "mpls": ("mpls,actions=1", "mpls actions=output:1"),
+    "mplsm": ("mplsm,actions=1", "mplsm actions=output:1"),
+    "protocol in pieces": ("dl_type=0x0800,nw_proto=17,tp_src=53,actions=1", "udp,tp_src=53 actions=output:1"),
+    "protocol said twice": ("ip,nw_proto=6,tcp,actions=1", "tcp actions=output:1"),
+    "protocol behind the port": ("tp_dst=3,udp,actions=1", "udp,tp_dst=3 actions=output:1"),
+    "port said twice": ("tcp,tp_dst=5,tcp_dst=5,actions=1", "tcp,tp_dst=5 actions=output:1"),
+    "other protocol": ("ip,nw_proto=0,actions=1", "ip,nw_proto=0 actions=output:1"),
+    "eth_type": ("eth_type=2048,actions=1", "ip actions=output:1"),
+    "eth_type without a name": ("dl_type=0x88cc,actions=1", "dl_type=0x88cc actions=output:1"),
+    "eth_type of a length": ("dl_type=0x05ff,actions=1", "dl_type=0x05ff actions=output:1"),
+    "short digits in a mac": ("dl_dst=1:2:3:4:5:A,actions=1", "dl_dst=01:02:03:04:05:0a actions=output:1"),
+    "mac mask": (
+        "eth_src=aa:bb:cc:dd:ee:ff/ff:ff:00:00:00:00,actions=1",
+        "dl_src=aa:bb:00:00:00:00/ff:ff:00:00:00:00 actions=output:1",
+    ),
+    "full mac mask": (
+        "dl_src=aa:bb:cc:dd:ee:ff/FF:ff:ff:ff:ff:ff,actions=1",
+        "dl_src=aa:bb:cc:dd:ee:ff actions=output:1",
+    ),
+    "prefix": ("ip,ip_dst=10.1.2.3/9,actions=1", "ip,nw_dst=10.0.0.0/9 actions=output:1"),
+    "whole prefix": ("ip,nw_src=10.1.2.3/32,actions=1", "ip,nw_src=10.1.2.3 actions=output:1"),
+    "empty prefix": ("ip,nw_src=10.1.2.3/0,actions=1", "ip actions=output:1"),
+    "dotted prefix": ("ip,nw_src=10.1.2.3/255.255.0.0,actions=1", "ip,nw_src=10.1.0.0/16 actions=output:1"),
+    "dotted mask": ("ip,nw_src=1.2.3.4/255.255.0.255,actions=1", "ip,nw_src=1.2.0.4/255.255.0.255 actions=output:1"),
+    "any address": ("ip,nw_src=*,actions=1", "ip actions=output:1"),
+    "any port, no protocol": ("tp_src=*,in_port=*,actions=1", "actions=output:1"),
+    "port mask": ("tcp,tp_dst=0x55/0xfff0,actions=1", "tcp,tp_dst=0x50/0xfff0 actions=output:1"),
+    "full port mask": ("udp,udp_src=80/65535,actions=1", "udp,tp_src=80 actions=output:1"),
+    "empty port mask": ("udp,udp_src=80/0,actions=1", "udp actions=output:1"),
+    "tos": ("ip,nw_tos=17,actions=1", "ip,nw_tos=16 actions=output:1"),
+    "dscp and ecn": ("ip,ip_dscp=4,ip_ecn=1,actions=1", "ip,nw_tos=16,nw_ecn=1 actions=output:1"),
+    "full mask on an unmaskable field": ("ip,nw_proto=6/0xff,actions=1", "tcp actions=output:1"),
+    "statistics are skipped": (
+        "duration=1.5s, n_packets=3, n_bytes=60, idle_age=4, in_port=1 actions=drop",
+        "in_port=1 actions=drop",
+    ),
+    "all in the order of print": (
+        "udp_dst=2,udp_src=1,ip_ecn=2,ip_dscp=1,ip_dst=2.2.2.2,ip_src=1.1.1.1,eth_dst=2:2:2:2:2:2,eth_src=1:1:1:1:1:1,"
+        "in_port=3,udp,priority=7,actions=4",
+        "priority=7,udp,in_port=3,dl_src=01:01:01:01:01:01,dl_dst=02:02:02:02:02:02,nw_src=1.1.1.1,nw_dst=2.2.2.2,nw_tos=4,"
+        "nw_ecn=2,tp_src=1,tp_dst=2 actions=output:4",
+    ),
+}
+"""What ovs-ofctl reads as we do: text → how both print it."""
+
+
+@pytest.mark.parametrize(("text", "printed"), (CANONICAL | AGREED).values(), ids=(CANONICAL | AGREED).keys())
+def test_print_of_parse(text: str, printed: str) -> None:
+    rule = parse_rule(text)
+    assert print_rule(rule) == printed
+    assert parse_rule(printed) == rule
+
+
+def parsed_by_ovs(ovs_ofctl: OvsOfctl, file: Path, lines: list[str]) -> list[str]:
+    """How ovs-ofctl prints these flows of table 0, cookie 0, as OpenFlow 1.3."""
+    file.write_text("\n".join(lines) + "\n")
+    done = ovs_ofctl("-O", "OpenFlow13", "parse-flows", file)
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"^OFPT_FLOW_MOD .*?: ADD (.*)$", done.stdout, re.MULTILINE)
+
+
+def test_ovs_ofctl_agrees_on_the_cases(ovs_ofctl: OvsOfctl, tmp_path: Path) -> None:
+    texts, printed = zip(*AGREED.values(), strict=True)
+    assert parsed_by_ovs(ovs_ofctl, tmp_path / "flows", list(texts)) == list(printed)
+
+
+def for_ovs(rule: Rule) -> Rule:
+    """What of `rule` ovs-ofctl can say: no program, ports of OpenFlow 1.0's size, plain table and cookie (which it
+    prints elsewhere)."""
+    match = Match(tuple(c for c in rule.match.headers if c.field.name != "in_port" or c.value < 0xFF00))
+    outputs = tuple(Output(action.port % 0xFF00) for action in rule.actions)
+    return Rule(match, (ApplyActions(outputs),) if outputs else (), rule.priority)
+
+
+@given(st.lists(rules().map(for_ovs), min_size=1, max_size=50))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ovs_ofctl_prints_what_we_print(ovs_ofctl: OvsOfctl, tmp_path: Path, batch: list[Rule]) -> None:
+    printed = [print_rule(rule) for rule in batch]
+    assert parsed_by_ovs(ovs_ofctl, tmp_path / "flows", printed) == printed
+
+
+@given(rules())
+def test_a_printed_rule_reads_back_as_itself(rule: Rule) -> None:
+    assert parse_rule(print_rule(rule)) == rule
+
+
+@pytest.mark.parametrize("name", RESERVED_PORTS)
+def test_reserved_in_ports_read_back(name: str) -> None:
+    rule = Rule(Match.of([Condition(BY_NAME["in_port"], RESERVED_PORTS[name], 0xFFFFFFFF)]))
+    assert print_rule(rule) == f"in_port={name} actions=drop"
+    assert parse_rule(print_rule(rule)) == rule
+
+
+def test_actions_without_instruction_print_as_drop() -> None:
+    assert print_rule(Rule(Match(), (ApplyActions(),))) == "actions=drop"
+
+
+REFUSED: dict[str, tuple[str, type[FlowError], str]] = {
+    "unknown field": ("nw_dts=10.0.0.1,actions=1", BadMatch, "unknown field 'nw_dts': did you mean nw_tos or nw_dst"),
+    "nothing like it": ("qqqq=1,actions=1", BadMatch, "unknown field 'qqqq': docs/flow-syntax.md"),
+    "field of ovs": ("dl_vlan=5,actions=1", BadMatch, "dl_vlan is a word of ovs-ofctl"),
+    "register of ovs": ("xxreg1=5,actions=1", BadMatch, "xxreg1 is a word of ovs-ofctl"),
+    "timeout": ("idle_timeout=5,actions=1", BadMatch, "idle_timeout is a word of ovs-ofctl"),
+    "flag": ("check_overlap,actions=1", BadMatch, "check_overlap is a word of ovs-ofctl"),
+    "tcp over ipv6": ("tcp6,actions=1", BadMatch, "tcp6 is a word of ovs-ofctl"),
+    "upper case": ("IP,actions=1", BadMatch, "did you mean ip"),
+    "no key": ("=5,actions=1", BadMatch, "'=5' is not of the form"),
+    "no value": ("in_port,actions=1", BadMatch, "in_port needs a value"),
+    "empty value": ("priority=,actions=1", BadFlowMod, "priority needs a value"),
+    "value for a protocol": ("tcp=1,actions=1", BadMatch, "tcp takes no value"),
+    "not a number": ("dl_type=ip,actions=1", BadMatch, "dl_type=ip is no number"),
+    "not octal": ("priority=09,actions=1", BadFlowMod, "priority=09 is no number"),
+    "priority too high": ("priority=65536,actions=1", BadFlowMod, "priority=65536 is out of range: use 0–65535"),
+    "negative priority": ("priority=-1,actions=1", BadFlowMod, "priority=-1 is no number"),
+    "priority twice": ("priority=1,priority=1,actions=1", BadFlowMod, "priority is given twice"),
+    "table too high": ("table=256,actions=1", BadFlowMod, "table=256 is out of range"),
+    "cookie too wide": ("cookie=0x10000000000000000,actions=1", BadFlowMod, "out of range"),
+    "cookie with a mask": ("cookie=1/1,actions=1", BadFlowMod, "a new rule takes a cookie without a mask"),
+    "out_port": ("out_port=1,actions=1", BadFlowMod, "out_port selects rules to delete"),
+    "proto too wide": ("ip,nw_proto=256,actions=1", BadMatch, "nw_proto=256 is out of range: use 0–255"),
+    "port too wide": ("tcp,tp_dst=65536,actions=1", BadMatch, "tp_dst=65536 is out of range"),
+    "tos too wide": ("ip,nw_tos=256,actions=1", BadMatch, "nw_tos=256 is out of range"),
+    "in_port too wide": ("in_port=4294967296,actions=1", BadMatch, "port 4294967296 is out of range"),
+    "in_port by interface": ("in_port=eth0,actions=1", BadMatch, "'eth0' is no port number"),
+    "in_port with a mask": ("in_port=1/1,actions=1", BadMatch, "'1/1' is no port number"),
+    "short mac": ("dl_src=aa:bb:cc:dd:ee,actions=1", BadMatch, "dl_src=aa:bb:cc:dd:ee is no Ethernet address"),
+    "long mac": ("dl_src=a:b:c:d:e:f:0,actions=1", BadMatch, "is no Ethernet address"),
+    "short address": ("ip,nw_src=10.1.2,actions=1", BadMatch, "nw_src=10.1.2 is no IPv4 address"),
+    "long prefix": ("ip,nw_src=10.1.2.3/33,actions=1", BadMatch, "a prefix has 0 to 32 bits"),
+    "mask as a number": ("ip,nw_src=10.1.2.3/0xff,actions=1", BadMatch, "nw_src=0xff is no IPv4 address"),
+    "mask on proto": ("ip,nw_proto=6/0xf,actions=1", BadMatch, "ip_proto takes no mask"),
+    "no prerequisite": ("nw_dst=10.0.0.1,actions=1", BadMatch, "ipv4_dst needs eth_type=0x0800"),
+    "no protocol for ports": ("ip,tp_dst=80,actions=1", BadMatch, "tp_dst needs tcp or udp"),
+    "other protocol for ports": ("udp,tcp_dst=80,actions=1", BadMatch, "tcp_dst needs ip_proto=6"),
+    "two protocols": ("tcp,udp,actions=1", BadMatch, "ip_proto is matched twice"),
+    "two values": ("in_port=1,in_port=2,actions=1", BadMatch, "in_port is matched twice"),
+    "a value, then any": ("in_port=1,in_port=*,actions=1", BadMatch, "in_port is matched twice"),
+    "program 0": ("filter_prog=0,actions=1", BadMatch, "filter_prog=0 is no program id"),
+    "program too high": ("filter_prog=65536,actions=1", BadMatch, "filter_prog=65536 is no program id"),
+    "no actions": ("in_port=1", BadAction, "no actions"),
+    "actions with a colon": ("actions:1", BadAction, "no actions"),
+    "drop and more": ("actions=drop,output:1", BadAction, "drop stands alone"),
+    "unknown action": ("actions=outptu:1", BadAction, "unknown action 'outptu': did you mean output?"),
+    "nothing like that action": ("actions=qqqq", BadAction, "unknown action 'qqqq': use output:PORT or drop"),
+    "output by interface": ("actions=output:eth0", BadAction, "output: 'eth0' is no port number"),
+    "output without a port": ("actions=output", BadAction, "output: '' is no port number"),
+    "output cut short": ("actions=output(port=1,max_len=100)", BadAction, "'port=1,max_len=100' is no port number"),
+    "output by reserved number": ("actions=output:0xfffffffd", BadAction, "reserved port CONTROLLER"),
+    "output above the highest": ("actions=output:4294967041", BadAction, "port 4294967041 is out of range"),
+    "output to a register": ("actions=output:NXM_NX_REG0[]", BadAction, "is no port number"),
+    "second of two": ("actions=1,flood", BadAction, "reserved port FLOOD"),
+    "with arguments": ("actions=controller:65535", BadAction, "reserved port CONTROLLER"),
+    "nested": (
+        "actions=ct(commit,exec(set_field:1->ct_mark)),1",
+        BadAction,
+        "ct is an action that this switch does not",
+    ),
+    **{
+        f"action {word}": (f"actions={text}", BadAction, f"{word} is an action that this switch does not support")
+        for word, text in {
+            "group": "group:1",
+            "resubmit": "resubmit(,1)",
+            "goto_table": "goto_table:1",
+            "mod_dl_src": "mod_dl_src:1:2:3:4:5:6",
+            "mod_nw_tos": "mod_nw_tos:16",
+            "set_field": "set_field:1->reg0",
+            "push_vlan": "push_vlan:0x8100",
+            "strip_vlan": "strip_vlan",
+            "dec_ttl": "dec_ttl",
+            "learn": "learn(table=1)",
+            "enqueue": "enqueue:1:2",
+            "write_actions": "write_actions(output:1)",
+            "meter": "meter:1",
+        }.items()
+    },
+    **{
+        f"port {name}": (f"actions={name}", BadAction, f"reserved port {name.upper()} is not supported")
+        for name in ("in_port", "table", "normal", "flood", "all", "controller", "LOCAL", "any")
+    },
+}
+
+
+@pytest.mark.parametrize(("text", "error", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(text: str, error: type[FlowError], message: str) -> None:
+    with pytest.raises(error) as refused:
+        parse_rule(text)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@given(st.text(alphabet="ip,= :/.()0123456789abcdefxtcnw_so*#-", max_size=40))
+def test_any_text_is_a_rule_or_a_flow_error(text: str) -> None:
+    try:
+        rule = parse_rule(text + " actions=" + text[::2])
+    except FlowError:
+        return
+    assert parse_rule(print_rule(rule)) == rule
+
+
+def test_a_file_of_rules() -> None:
+    lines = ["# a comment", "", "priority=1,actions=1 # one\n", "   \t", " ip,actions=drop\n"]
+    assert parse_rules(lines, "flows.txt") == [parse_rule("priority=1,actions=1"), parse_rule("ip,actions=drop")]
+
+
+def test_an_error_in_a_file_names_file_and_line() -> None:
+    with pytest.raises(BadAction, match=r"^flows\.txt:3: .*NORMAL") as refused:
+        parse_rules(["actions=1", "# actions=normal", "actions=normal"], "flows.txt")
+    assert refused.value.reason == "bad-out-port"
+
+
+def selection(text: str = "", **changes: object) -> FlowMod:
+    """The non-strict delete from all tables of what the match of `text` covers, with `changes`."""
+    mod = {"command": Command.DELETE, "rule": Rule(parse_rule(f"{text} actions=drop").match), "all_tables": True}
+    return FlowMod(**(mod | changes))  # type: ignore[arg-type]
+
+
+TCP = parse_rule("tcp,tp_dst=80,filter_prog=1,actions=drop").match
+
+SELECTIONS = {
+    "all": ("", False, selection()),
+    "blank": (" ", False, selection()),
+    "match": ("tcp,tp_dst=80,filter_prog=1", False, selection("tcp,tp_dst=80,filter_prog=1")),
+    "table": ("table=0", False, selection(all_tables=False)),
+    "other table": ("table=3,tcp,tp_dst=80,filter_prog=1", False, selection(rule=Rule(TCP, table=3), all_tables=False)),
+    "all tables by number": ("table=255", False, selection()),
+    "cookie": ("cookie=0x10/0xf0", False, selection(rule=Rule(Match(), cookie=0x10), cookie_mask=0xF0)),
+    "whole cookie": ("cookie=7/-1", False, selection(rule=Rule(Match(), cookie=7), cookie_mask=2**64 - 1)),
+    "cookie 0": ("cookie=0/-1", False, selection(cookie_mask=2**64 - 1)),
+    "out_port": ("out_port=2", False, selection(out_port=2)),
+    "out_port any": ("out_port=any", False, selection()),
+    "strict": (
+        "priority=5,ip",
+        True,
+        selection("ip", command=Command.DELETE_STRICT, rule=Rule(parse_rule("ip,actions=").match, priority=5)),
+    ),
+    "strict, default priority": ("ip", True, selection("ip", command=Command.DELETE_STRICT)),
+}
+
+
+@pytest.mark.parametrize(("text", "strict", "mod"), SELECTIONS.values(), ids=SELECTIONS.keys())
+def test_selection(text: str, strict: bool, mod: FlowMod) -> None:
+    assert parse_selection(text, strict=strict) == mod
+
+
+SELECTIONS_REFUSED = {
+    "actions": ("ip,actions=drop", "leave them out"),
+    "priority": ("priority=1", "only with --strict"),
+    "cookie without mask": ("cookie=7", "cookie=0x7/-1"),
+    "cookie 0 without mask": ("cookie=0", "cookie=0x0/-1"),
+    "bad cookie mask": ("cookie=7/x", "cookie=x is no number"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), SELECTIONS_REFUSED.values(), ids=SELECTIONS_REFUSED.keys())
+def test_selection_refused(text: str, message: str) -> None:
+    with pytest.raises(BadFlowMod, match=re.escape(message)):
+        parse_selection(text)

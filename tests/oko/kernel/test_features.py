@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from oko.errors import KernelError, NotSupported
+from oko.kernel.cpus import possible_cpus
+from oko.kernel.features import LIVE_FRAMES, XDP_PROGRAMS, Feature, can_load_bpf, probe, require
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.parametrize("feature", [XDP_PROGRAMS, LIVE_FRAMES], ids=lambda feature: feature.name)
+def test_features_of_this_kernel(feature: Feature) -> None:
+    assert probe(feature)
+    require(feature)
+    assert can_load_bpf() is None
+
+
+def missing(error: int) -> Feature:
+    def probe() -> None:
+        raise KernelError("trying it: the kernel's words", errno=error)
+
+    return Feature("time travel", "9.9", probe)
+
+
+def test_missing_feature_names_the_version_that_has_it() -> None:
+    feature = missing(errno.EINVAL)
+    assert not probe(feature)
+    with pytest.raises(NotSupported, match=r"time travel: not supported by kernel .* \(needs 9.9 or later\)"):
+        require(feature)
+
+
+def test_missing_privilege_is_not_blamed_on_the_kernel() -> None:
+    assert probe(missing(errno.EPERM)).reason == "trying it: the kernel's words"
+
+
+def test_possible_cpus_are_those_of_sysfs() -> None:
+    with open("/sys/devices/system/cpu/possible") as text:
+        parts = [[int(number) for number in part.split("-")] for part in text.read().split(",")]
+    assert possible_cpus() == sum(part[-1] - part[0] + 1 for part in parts)

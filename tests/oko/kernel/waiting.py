@@ -1,0 +1,15 @@
+"""Waiting for what the kernel does in its own time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Returns as soon as the condition holds; fails when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen within {seconds} s"
+        os.sched_yield()

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: (BSD-3-Clause OR GPL-2.0-only) */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1000);
+} events SEC(".maps");
+
+SEC("filter")
+int small_ring(struct xdp_md *ctx)
+{
+	return 1;
+}
+
+char LICENSE[] __attribute__((section("license"))) = "Dual BSD/GPL";

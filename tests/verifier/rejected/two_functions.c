@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: (BSD-3-Clause OR GPL-2.0-only) */
+__attribute__((section("filter"))) int first(void *ctx)
+{
+	return 1;
+}
+
+__attribute__((section("filter"))) int second(void *ctx)
+{
+	return 2;
+}
+
+char LICENSE[] __attribute__((section("license"))) = "Dual BSD/GPL";
