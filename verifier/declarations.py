@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from oko.errors import LimitExceeded, NotReadable
+from oko.errors import NotReadable
 from verifier.btf import Array, Btf, Datasec, Ptr, Struct, Var
 from verifier.objectfile import ObjectFile, Section
 from verifier.program import MapSpec, MapType
@@ -34,7 +34,6 @@ _DATA_SECTION: Final = re.compile(r"\.(rodata|data|bss)(\..+)?")
 _NUMBERS: Final = frozenset({"type", "key_size", "value_size", "max_entries", "map_flags"})
 _TYPES: Final = frozenset({"key", "value"})
 _RDONLY_PROG: Final = 0x80
-MAX_DATA_SIZE: Final = 1 << 20
 
 
 def is_data_section(name: str) -> bool:
@@ -43,10 +42,7 @@ def is_data_section(name: str) -> bool:
 
 
 def data_map(section: Section, btf: Btf | None) -> MapSpec:
-    """The one-element array that holds a data section; its value type is the section's Datasec, if BTF has one.
-    Raises LimitExceeded beyond 1 MiB."""
-    if section.size > MAX_DATA_SIZE:
-        raise LimitExceeded(f"bytes in section {section.name}", section.size, MAX_DATA_SIZE, advice="use a map instead")
+    """The one-element array that holds a data section; its value type is the section's Datasec, if BTF has one."""
     constant = section.name.startswith(".rodata")
     return MapSpec(
         name=section.name,

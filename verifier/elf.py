@@ -30,6 +30,7 @@ from verifier.runtime import RUNTIME_FUNCTIONS
 
 FILTER_SECTION: Final = "filter"
 MAX_INSTRUCTIONS: Final = 4096
+MAX_SECTION_SIZE: Final = 1 << 20
 
 _TEXT: Final = ".text"
 _LICENSE: Final = "license"
@@ -51,7 +52,7 @@ def load(data: bytes, *, section: str = FILTER_SECTION) -> Program:
 
     A filter program may declare maps of AUTHOR_MAP_TYPES only; objects of the runtime, which have another section, of
     any type. Raises NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or
-    1 MiB in a data section.
+    1 MiB in a section.
     """
     elf = ObjectFile.read(data)
     _check_sections(elf, section)
@@ -85,6 +86,10 @@ def _check_sections(elf: ObjectFile, wanted: str) -> None:
         if section.name in seen:
             raise NotReadable(f"there are two sections {section.name}")
         seen.add(section.name)
+        if section.size > MAX_SECTION_SIZE:
+            raise LimitExceeded(
+                f"bytes in section {section.name}", section.size, MAX_SECTION_SIZE, advice="use a map instead"
+            )
         relocated = elf.relocations.get(section.index)
         if relocated and is_data_section(section.name):
             raise NotReadable(

@@ -59,8 +59,8 @@ def make_directory(path: str | Path) -> None:
 def remove_tree(path: str | Path) -> None:
     """Remove a directory of pins with everything in it; none there is fine.
 
-    The kernel lets go of the objects a moment later (bpffs frees its inodes after an RCU grace period): a link whose end
-    must be certain wants `Link.detach` first. Raises KernelError, also when `path` is not on a bpffs.
+    The kernel lets go of the objects a moment later (bpffs frees its inodes after an RCU grace period): a link whose
+    end must be certain wants `Link.detach` first. Raises KernelError, also when `path` is not on a bpffs.
     """
     if not Path(path).exists():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from ctypes import byref, c_uint32, create_string_buffer
@@ -187,6 +188,17 @@ class Map(Descriptor):
         """Every element of a per-CPU map, as `items`."""
         self._require_per_cpu(True)
         return ((key, self._split(value)) for key, value in self._walk())
+
+    def memory(self) -> mmap.mmap:
+        """The elements of an array made with BPF_F_MMAPABLE as memory that is shared with the programs (kernel 5.5).
+
+        Elements stand 8-byte aligned, one behind the other. Raises KernelError.
+        """
+        stride = (self.value_size + 7) // 8 * 8
+        try:
+            return mmap.mmap(self.fd, -(-stride * self.max_entries // mmap.PAGESIZE) * mmap.PAGESIZE)
+        except OSError as error:
+            raise failure(f"mapping the memory of the map {self.name}", error.errno or errno.EIO) from None
 
     def freeze(self) -> None:
         """Forbid user space to write the map, for ever (kernel 5.2). Raises KernelError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Mapping
@@ -41,6 +42,10 @@ _PSEUDO_MAP_FD = 1
 _PSEUDO_MAP_VALUE = 2
 _FUNC_INFO_RECORD = 8  # struct bpf_func_info, bytes
 _LINE_INFO_RECORD = 16  # struct bpf_line_info, bytes
+
+LONGEST_TEST_FRAME = mmap.PAGESIZE - 256 - 320
+"""Bytes of the longest frame that a test run takes, and that XDP without frags sees on most drivers: a page without
+XDP's headroom and the skb_shared_info at the end (bpf_prog_test_run_xdp in net/bpf/test_run.c)."""
 
 _LOG_TRACE = 1  # BPF_LOG_LEVEL1: every instruction visited, its source line, and the message
 _LOG_MESSAGE = 4  # BPF_LOG_STATS: the message and the statistics only

@@ -1,4 +1,5 @@
-"""Hypothesis strategies for every structure of the codec, derived from the declarations: a new message is covered by being declared."""
+"""Hypothesis strategies for every structure of the codec, derived from the declarations: a new message is covered by
+being declared."""
 
 from __future__ import annotations
 

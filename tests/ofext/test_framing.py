@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +20,7 @@ def test_messages_come_whole_however_they_arrive(messages: list[bytes], cuts: li
     stream = b"".join(messages)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     splitter = Splitter()
-    received = [
-        message for start, stop in zip(edges, edges[1:], strict=False) for message in splitter.feed(stream[start:stop])
-    ]
+    received = [message for start, stop in pairwise(edges) for message in splitter.feed(stream[start:stop])]
     assert received == messages
     assert splitter.pending == 0
 

@@ -98,10 +98,7 @@ def osken_read(data: bytes) -> Any:
 
 
 OSKEN_BUILDS = {
-    "hello": (
-        osken.OFPHello(OSKEN, [osken.OFPHelloElemVersionBitmap([1, 4])]),
-        Hello((VersionBitmap(frozenset({1, 4})),)),
-    ),
+    "hello": (osken.OFPHello(OSKEN), Hello(())),
     "echo_request": (osken.OFPEchoRequest(OSKEN, b"ping"), EchoRequest(b"ping")),
     "echo_reply": (osken.OFPEchoReply(OSKEN, b"pong"), EchoReply(b"pong")),
     "error": (osken.OFPErrorMsg(OSKEN, 1, 6, b"data"), Error(1, 6, b"data")),
@@ -311,9 +308,7 @@ def test_there_and_back(message: Any, xid: int) -> None:
 def _reads_or_refuses(data: bytes) -> None:
     try:
         message, xid = decode(data)
-    except ProtocolError as error:
-        assert str(error)
-        assert "\n" not in str(error)
+    except ProtocolError:
         return
     assert decode(encode(message, xid)) == (message, xid)
 

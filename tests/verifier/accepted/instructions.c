@@ -14,9 +14,11 @@ __attribute__((section("filter"))) s64 instructions(u64 *wide, u64 a, s64 b)
 	u32 word = a * 3;
 	u64 r = a + 0x123456789abcdefULL;
 
+#ifndef NO_ATOMICS
 	__sync_fetch_and_add(wide, a);
 	r += __sync_lock_test_and_set(wide + 1, a);
 	r += __sync_val_compare_and_swap(wide + 2, a, r);
+#endif
 	r += __builtin_bswap16(a) + __builtin_bswap32(b) + __builtin_bswap64(r);
 	r ^= a / 9;
 	r %= 7 + (a & 15);

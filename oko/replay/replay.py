@@ -1,0 +1,141 @@
+"""A replay: every packet of a capture through a switch, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from oko.compiler.counters import Drop
+from oko.errors import PortError, UnknownProgram
+from oko.flow.rule import Command, Entry, FlowMod, Rule
+from oko.flow.tables import Tables
+from oko.flow.text import print_rule
+from oko.replay.capture import Packet
+from oko.replay.engine import LONGEST, SHORTEST, Decided, Engine
+from verifier.program import Program
+
+INTERFACES: Final = 64
+"""Interfaces of a pcapng file that have a port: interface 0 is port 1."""
+
+OutputHook = Callable[[int, Packet], None]
+
+
+def make_tables(rules: Iterable[Rule], programs: Collection[int]) -> Tables:
+    """The tables that these rules make, added in order. Raises FlowError, UnknownProgram."""
+    tables = Tables()
+    for rule in rules:
+        if rule.match.program is not None and rule.match.program not in programs:
+            raise UnknownProgram(
+                f"the rule '{print_rule(rule)}' names program {rule.match.program}: give it with --program"
+            )
+        tables.apply(FlowMod(Command.ADD, rule))
+    return tables
+
+
+def ports_of(tables: Tables, in_port: int | None) -> list[int]:
+    """The ports of the switch that a replay imagines: those that rules send to or that packets may come from."""
+    ports = set(range(1, INTERFACES + 1)) if in_port is None else {in_port}
+    return sorted(ports | {action.port for entry in tables for action in entry.rule.actions})
+
+
+@dataclass(slots=True)
+class Report:
+    """What a replay counted. Bytes are whole frames on the wire, without FCS.
+
+    `rules` are in rank order with (packets, bytes), `programs` by id with (runs, matches), `ports` by number with
+    (packets, bytes) sent. `snapped` packets were cut off by the capture and filled up with zeros to their length on
+    the wire; `oversize` ones no XDP program can see, so they were left out.
+    """
+
+    engine: str
+    packets: int = 0
+    snapped: int = 0
+    oversize: int = 0
+    rules: list[tuple[Entry, int, int]] = field(default_factory=list)
+    programs: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    ports: dict[int, tuple[int, int]] = field(default_factory=dict)
+    drops: dict[Drop, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as json.dumps takes it."""
+        return {
+            "engine": self.engine,
+            "packets": self.packets,
+            "snapped": self.snapped,
+            "oversize": self.oversize,
+            "rules": [
+                {"rule": print_rule(entry.rule), "packets": packets, "bytes": size}
+                for entry, packets, size in self.rules
+            ],
+            "programs": [
+                {"id": number, "name": name, "runs": runs, "matches": matches}
+                for number, (name, runs, matches) in self.programs.items()
+            ],
+            "ports": [
+                {"port": port, "packets": packets, "bytes": size} for port, (packets, size) in self.ports.items()
+            ],
+            "drops": {reason.name.lower(): packets for reason, packets in self.drops.items()},
+        }
+
+
+def replay(
+    packets: Iterable[Packet],
+    engine: Engine,
+    tables: Tables,
+    programs: Mapping[int, Program],
+    *,
+    in_port: int | None = None,
+    output: OutputHook = lambda port, packet: None,
+) -> Report:
+    """Let `engine`, which was made of `tables` and `programs`, decide all packets.
+
+    They come in by `in_port`, or else by the port of their interface. The clock is the capture's, and stands still
+    where the capture's goes back. `output` gets every packet that leaves, with its port.
+
+    Raises PortError for an interface beyond INTERFACES, and what the iteration raises.
+    """
+    report = Report(engine.name)
+    won: Counter[int] = Counter()
+    won_bytes: Counter[int] = Counter()
+    sent: Counter[int] = Counter()
+    sent_bytes: Counter[int] = Counter()
+    drops: Counter[Drop] = Counter()
+    now = 0
+    for packet in packets:
+        report.packets += 1
+        now = max(now, packet.time_ns)
+        frame = packet.data
+        if packet.wire_length > len(frame):
+            report.snapped += 1
+            frame += bytes(min(packet.wire_length, LONGEST + 1) - len(frame))
+        if len(frame) > LONGEST:
+            report.oversize += 1
+            continue
+        if len(frame) < SHORTEST:
+            decided = Decided(drop=Drop.RUNT)
+        else:
+            decided = engine.decide(frame, in_port or _port(packet.interface), now)
+        if decided.slot is not None:
+            won[decided.slot] += 1
+            won_bytes[decided.slot] += len(frame)
+        if decided.port is not None:
+            sent[decided.port] += 1
+            sent_bytes[decided.port] += len(frame)
+            output(decided.port, packet)
+        if decided.drop is not None:
+            drops[decided.drop] += 1
+    report.rules = [(entry, won[entry.slot], won_bytes[entry.slot]) for entry in tables.ranked()]
+    report.programs = {
+        number: (program.name, *engine.program_counts(number)) for number, program in sorted(programs.items())
+    }
+    report.ports = {port: (sent[port], sent_bytes[port]) for port in sorted(sent)}
+    report.drops = {reason: drops[reason] for reason in Drop if drops[reason]}
+    return report
+
+
+def _port(interface: int) -> int:
+    if interface >= INTERFACES:
+        raise PortError(f"the capture has an interface {interface}, a replay has {INTERFACES} ports: use --in-port")
+    return interface + 1
