@@ -35,7 +35,7 @@ enum connection_state {
 /* Both ends of a connection, the lower (address, port) first, so that both directions have one key. For ICMP echo
  * the requester's port is the identifier, the other one 0. */
 struct connection_key {
-	__be32 addr[2];
+	oko_ipv4 addr[2];
 	__be16 port[2];
 	__u8 protocol;
 	__u8 pad[3];
@@ -89,14 +89,9 @@ static __always_inline int is_sane(__u8 control)
 
 static __always_inline int parse_tcp(struct oko_cursor *cursor, struct packet *packet, __be16 *source, __be16 *dest)
 {
-	__u64 length = cursor->left;
 	struct tcphdr *tcp = oko_parse_tcp(cursor);
-	__u64 header_length;
 
 	if (!tcp)
-		return 0;
-	header_length = tcp->doff * 4;
-	if (header_length < sizeof(*tcp) || header_length > length)
 		return 0;
 	packet->control = ((__u8 *)tcp)[13] & TCP_CONTROL;
 	packet->starts = packet->control == TCP_SYN;

@@ -23,6 +23,9 @@
 #define OKO_NO_MATCH 0
 #define OKO_MATCH 1
 
+/* An IPv4 address in a map's key or value: tools show it as a.b.c.d. */
+typedef __be32 oko_ipv4;
+
 /* OpenFlow number of the port that the packet came in on, host order. The switch provides it when it links the
  * program. */
 extern __u32 oko_in_port(struct xdp_md *ctx);
@@ -168,10 +171,20 @@ static __always_inline struct ipv6hdr *oko_parse_ipv6(struct oko_cursor *cursor)
 	return ip;
 }
 
-/* The 20 fixed bytes of TCP (RFC 9293, section 3.1); options, if doff says so, are next. doff is not checked. */
+/* The 20 fixed bytes of TCP (RFC 9293, section 3.1); options, if doff says so, are next. As in Open vSwitch, doff must
+ * cover the fixed bytes and must not reach beyond the segment. */
 static __always_inline struct tcphdr *oko_parse_tcp(struct oko_cursor *cursor)
 {
-	return oko_parse_bytes(cursor, sizeof(struct tcphdr));
+	struct oko_cursor before = *cursor;
+	struct tcphdr *tcp = oko_parse_bytes(cursor, sizeof(*tcp));
+
+	if (!tcp)
+		return NULL;
+	if (tcp->doff * 4 < sizeof(*tcp) || tcp->doff * 4 > before.left) {
+		*cursor = before;
+		return NULL;
+	}
+	return tcp;
 }
 
 /* UDP (RFC 768). Its length field is not checked. */

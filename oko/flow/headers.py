@@ -7,8 +7,8 @@ The rules are Open vSwitch's (its flow extraction), cut down to the fields of `F
 - A type below 0x0600 is an 802.3 length. Behind it LLC/SNAP with organisation 0 carries an eth_type; anything else
   reads as 0x05ff, as OpenFlow 1.0 (section 3.4) has it.
 - An IPv4 header is read if it lies within the frame and its lengths agree. Version and checksum are not looked at.
-- Ports are read from whole packets and first fragments, if the TCP or UDP header lies within the IP packet:
-  Ethernet padding is no part of it.
+- Ports are read from whole packets and first fragments, if the TCP header (with its options) or UDP header lies
+  within the IP packet: Ethernet padding is no part of it.
 - What is not there reads as zero.
 """
 
@@ -84,10 +84,17 @@ def _ipv4(packet: bytes) -> dict[str, int]:
         "ipv4_dst": _number(packet, 16, 4),
     }
     later_fragment = _number(packet, 6, 2) & FRAGMENT_OFFSET
-    if proto in L4_HEADER and not later_fragment and total - header >= L4_HEADER[proto]:
+    if proto in L4_HEADER and not later_fragment and _whole(proto, packet[header:total]):
         members["tp_src"] = _number(packet, header, 2)
         members["tp_dst"] = _number(packet, header + 2, 2)
     return members
+
+
+def _whole(proto: int, segment: bytes) -> bool:
+    """Whether the header of a TCP segment or UDP datagram lies within it."""
+    if len(segment) < L4_HEADER[proto]:
+        return False
+    return proto != IP_PROTO_TCP or L4_HEADER[proto] <= (segment[12] >> 4) * 4 <= len(segment)
 
 
 def _number(data: bytes, offset: int, size: int) -> int:

@@ -77,7 +77,7 @@ def read_flow_mod(message: messages.FlowMod) -> FlowMod:
         raise BadFlowMod("there are no groups: leave out_group OFPG_ANY", reason="unknown")
     rule = Rule(
         read_match(message.match),
-        () if deletes else tuple(_read_instruction(instruction) for instruction in message.instructions),
+        () if deletes else _read_instructions(message.instructions),
         message.priority,
         message.table_id,
         message.cookie,
@@ -114,6 +114,14 @@ def _read_condition(oxm: Oxm) -> Condition:
         raise BadMatch(f"{field.name} has {field.size} bytes, not {len(oxm.value)}", reason="bad-len")
     mask = field.full if oxm.mask is None else int.from_bytes(oxm.mask, "big")
     return Condition(field, int.from_bytes(oxm.value, "big"), mask)
+
+
+def _read_instructions(instructions: Iterable[WireInstruction]) -> tuple[ApplyActions, ...]:
+    """The instructions that do something: to apply no actions is to have no instruction."""
+    read = [_read_instruction(instruction) for instruction in instructions]
+    if len(read) > 1:
+        raise BadInstruction("apply_actions stands twice in the rule: name it once", reason="unsup-inst")
+    return tuple(instruction for instruction in read if instruction.actions)
 
 
 def _read_instruction(instruction: WireInstruction) -> ApplyActions:

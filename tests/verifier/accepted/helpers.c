@@ -39,7 +39,7 @@ SEC("filter")
 int helpers(struct xdp_md *ctx)
 {
 	struct prefix wide = {8, {10, 0, 0, 0}}, narrow = {24, {10, 1, 2, 0}}, wanted = {32, {10, 1, 2, 3}};
-	__u32 key = 1, value = 100, words[4] = {}, result;
+	__u32 key = 1, value = 100, words[4] = {}, result, *route;
 	struct locked *locked = bpf_map_lookup_elem(&counters, &key);
 	__u64 stamp = 5, *found;
 
@@ -53,8 +53,9 @@ int helpers(struct xdp_md *ctx)
 	bpf_map_update_elem(&routes, &wide, &value, BPF_ANY);
 	value = 200;
 	bpf_map_update_elem(&routes, &narrow, &value, BPF_ANY);
-	if (bpf_map_lookup_elem(&routes, &wanted))
-		result ^= *(__u32 *)bpf_map_lookup_elem(&routes, &wanted) << 16;
+	route = bpf_map_lookup_elem(&routes, &wanted);
+	if (route)
+		result ^= *route << 16;
 	result += 0x1000 * bpf_map_update_elem(&recent, &key, &stamp, BPF_EXIST);
 	result += 0x2000 * bpf_map_update_elem(&recent, &key, &stamp, BPF_ANY);
 	result += 0x4000 * bpf_map_update_elem(&recent, &key, &stamp, BPF_NOEXIST);
