@@ -191,7 +191,7 @@ class Repeat:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.extent = f"n × ({part.extent})"
+        self.extent = f"n × {part.extent}"
 
     def read(self, data: bytes, offset: int, end: int) -> tuple[tuple[Any, ...], int]:
         items = []
@@ -246,7 +246,7 @@ class Layout(Generic[T]):
     def __init__(self, cls: type[T], *, lead: int = 0, what: Fault = BAD_LEN) -> None:
         self.cls = cls
         self._what = what
-        self._fields: list[tuple[str, Part | None, str, int]] = []
+        self._fields: list[tuple[str, str, int]] = []
         # Each segment: the numbers up to a part, as one Struct, and that part. The last one may have no part.
         self._segments: list[tuple[struct.Struct, tuple[str, ...], str, Part | None]] = []
         self._lead = lead
@@ -261,10 +261,10 @@ class Layout(Generic[T]):
             if isinstance(shape, Number):
                 format_ += f"{shape.format}{pad}x"
                 names.append(name)
-                self._fields.append((name, None, str(struct.calcsize(f">{shape.format}")), pad))
+                self._fields.append((name, str(struct.calcsize(f">{shape.format}")), pad))
             else:
                 self._segments.append((struct.Struct(format_), tuple(names), name, shape))
-                self._fields.append((name, shape, shape.extent, pad))
+                self._fields.append((name, shape.extent, pad))
                 format_, names = f">{pad}x", []
         if names or format_ != ">0x":
             self._segments.append((struct.Struct(format_), tuple(names), "", None))
@@ -272,16 +272,15 @@ class Layout(Generic[T]):
     @property
     def extent(self) -> str:
         """The size in bytes: a number if it is fixed."""
-        sizes = [size for _, _, size, _ in self._fields]
-        if all(size.isdigit() for size in sizes):
-            return str(self._lead + sum(int(size) + pad for (_, _, size, pad) in self._fields))
+        if all(size.isdigit() for _, size, _ in self._fields):
+            return str(self._lead + sum(int(size) + pad for _, size, pad in self._fields))
         return self.cls.__name__
 
     def rows(self, start: int = 0) -> list[Row]:
         """The fields with their offsets, for documentation. `start` is the offset of the structure."""
         rows = []
         offset: int | None = start + self._lead
-        for name, _, size, pad in self._fields:
+        for name, size, pad in self._fields:
             rows.append(Row("" if offset is None else str(offset), size, name))
             offset = offset + int(size) + pad if offset is not None and size.isdigit() else None
         return rows
@@ -307,7 +306,8 @@ class Layout(Generic[T]):
             try:
                 pieces.append(numbers.pack(*[getattr(value, each) for each in names]))
             except struct.error as error:
-                raise malformed(f"{value} has a number that does not fit its field: {error}") from None
+                written = ", ".join(f"{each}={getattr(value, each)}" for each in names)
+                raise malformed(f"{self.cls.__name__}: a number does not fit its field ({error}): {written}") from None
             if part is not None:
                 pieces.append(part.write(getattr(value, name)))
         return b"".join(pieces)

@@ -5,9 +5,8 @@ Layouts: kernel 6.18, Documentation/bpf/btf.rst, and <linux/btf.h>. Only little-
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -302,7 +301,7 @@ class Btf:
     @staticmethod
     def of(types: Sequence[Type]) -> Btf:
         """The BTF of these types, the first of which is Void: the inverse of `parse`, with a new string section."""
-        return Btf.parse(_Encoder().encode(types))
+        return Btf.parse(encode(types)[0])
 
     def string(self, offset: int) -> str:
         """The string at `offset` of the string section. Raises NotReadable if there is none."""
@@ -513,22 +512,31 @@ class _Parser:
         return self._name(name_offset), value - (value >> 63 << 64 if signed else 0)
 
 
+def encode(types: Sequence[Type], texts: Iterable[str] = ()) -> tuple[bytes, dict[str, int]]:
+    """The bytes of these types, the first of which is Void, with `texts` added to the strings; and where in the string
+    section every name and text stands."""
+    encoder = _Encoder()
+    for text in texts:
+        encoder.name(text)
+    return encoder.encode(types), encoder.offsets
+
+
 class _Encoder:
     """Writes types and collects their strings, each once."""
 
     def __init__(self) -> None:
         self._strings = bytearray(b"\0")
-        self._offsets: dict[str, int] = {"": 0}
+        self.offsets: dict[str, int] = {"": 0}
 
     def encode(self, types: Sequence[Type]) -> bytes:
         body = b"".join(self._type(value) for value in types[1:])
         header = _HEADER.pack(_MAGIC, 1, 0, _HEADER.size, 0, len(body), len(body), len(self._strings))
         return header + body + bytes(self._strings)
 
-    def _name(self, name: str) -> int:
-        offset = self._offsets.get(name)
+    def name(self, name: str) -> int:
+        offset = self.offsets.get(name)
         if offset is None:
-            offset = self._offsets[name] = len(self._strings)
+            offset = self.offsets[name] = len(self._strings)
             self._strings += name.encode() + b"\0"
         return offset
 
@@ -544,22 +552,22 @@ class _Encoder:
                 count, size_or_type = len(value.members), value.size
                 flag = any(member.bit_size for member in value.members)
                 tail = b"".join(
-                    _TRIPLE.pack(self._name(member.name), member.type, member.bit_size << 24 | member.bit_offset)
+                    _TRIPLE.pack(self.name(member.name), member.type, member.bit_size << 24 | member.bit_offset)
                     for member in value.members
                 )
             case Enum():
                 count, size_or_type, flag = len(value.values), value.size, value.signed
                 layout = _ENUM if flag else _UNSIGNED_ENUM
-                tail = b"".join(layout.pack(self._name(name), number) for name, number in value.values)
+                tail = b"".join(layout.pack(self.name(name), number) for name, number in value.values)
             case Enum64():
                 count, size_or_type, flag = len(value.values), value.size, value.signed
                 tail = b"".join(
-                    _TRIPLE.pack(self._name(name), number & 0xFFFFFFFF, number >> 32 & 0xFFFFFFFF)
+                    _TRIPLE.pack(self.name(name), number & 0xFFFFFFFF, number >> 32 & 0xFFFFFFFF)
                     for name, number in value.values
                 )
             case FuncProto():
                 count, size_or_type = len(value.parameters), value.type
-                tail = b"".join(_PAIR.pack(self._name(item.name), item.type) for item in value.parameters)
+                tail = b"".join(_PAIR.pack(self.name(item.name), item.type) for item in value.parameters)
             case Datasec():
                 count, size_or_type = len(value.variables), value.size
                 tail = b"".join(_TRIPLE.pack(item.type, item.offset, item.size) for item in value.variables)
@@ -578,7 +586,7 @@ class _Encoder:
             case _:
                 size_or_type = value.type
         info = flag << 31 | _KINDS[type(value)] << 24 | count
-        return _TYPE.pack(self._name(getattr(value, "name", "")), info, size_or_type) + tail
+        return _TYPE.pack(self.name(getattr(value, "name", "")), info, size_or_type) + tail
 
 
 # --- .BTF.ext ---------------------------------------------------------------------------------------------------
@@ -656,156 +664,3 @@ def _info(
             at += count * record_size
     except struct.error:
         raise NotReadable(".BTF.ext: truncated") from None
-
-
-# --- values -----------------------------------------------------------------------------------------------------
-
-Value = int | float | bool | str | list["Value"] | dict[str, "Value"]
-
-_NETWORK_ORDER: Final = frozenset({"__be16", "__be32", "__be64"})
-_MAC_LENGTH: Final = 6
-_PRINTABLE: Final = re.compile(rb"[\x20-\x7e]+\0*")
-
-
-def render(btf: Btf, type_id: int, data: bytes) -> Value:
-    """A value of the given type as something JSON can hold.
-
-    Structs and unions become dicts by member name (anonymous ones merge into their parent, padding is left out), data
-    sections dicts by variable, arrays lists, enumerations the name of their value. Integers are read in the host's
-    (little-endian) order, those of type __be16, __be32 and __be64 in network order. Arrays of bytes become a hex
-    string, of six bytes a MAC address; char arrays that hold text become that text. Raises NotReadable if `data` has
-    not the size of the type.
-    """
-    size = btf.size_of(type_id)
-    if len(data) != size:
-        raise NotReadable(f"{describe(btf, type_id)} takes {size} bytes, not {len(data)}")
-    return _render(btf, type_id, data, 0)
-
-
-def _render(btf: Btf, type_id: int, data: bytes, depth: int) -> Value:
-    if depth > _MAX_DEPTH:
-        raise NotReadable(f"BTF: types are nested deeper than {_MAX_DEPTH}")
-    match btf.resolved(type_id):
-        case Int() as value:
-            if _in_network_order(btf, type_id):
-                return int.from_bytes(data, "big")
-            number = int.from_bytes(data, "little", signed=value.signed and not value.char)
-            return bool(number) if value.boolean else number
-        case Ptr():
-            return int.from_bytes(data, "little")
-        case Enum() | Enum64() as value:
-            number = int.from_bytes(data, "little", signed=value.signed)
-            return next((name for name, known in value.values if known == number), number)
-        case Float():
-            return float(struct.unpack({4: "<f", 8: "<d"}[len(data)], data)[0]) if len(data) in (4, 8) else data.hex()
-        case Struct() | Union():
-            return {
-                member.name: _render_member(btf, member, data, depth) for member in btf.members(type_id) if member.name
-            }
-        case Array() as value:
-            return _render_array(btf, value, data, depth)
-        case Datasec() as value:
-            return {member.name: _render_member(btf, member, data, depth) for member in _variables(btf, value)}
-        case other:
-            raise NotReadable(f"BTF: a value of type {type_id} ({type(other).__name__}) cannot be shown")
-
-
-def _render_member(btf: Btf, member: Member, data: bytes, depth: int) -> Value:
-    if member.bit_size:
-        resolved = btf.resolved(member.type)
-        number = int.from_bytes(data, "little") >> member.bit_offset & (1 << member.bit_size) - 1
-        negative = isinstance(resolved, Int) and resolved.signed and number >> member.bit_size - 1
-        return number - (1 << member.bit_size) if negative else number
-    size = btf.size_of(member.type)
-    if member.offset + size > len(data):
-        raise NotReadable(f"BTF: member {member.name} ends beyond its struct")
-    return _render(btf, member.type, data[member.offset : member.offset + size], depth + 1)
-
-
-def _variables(btf: Btf, section: Datasec) -> tuple[Member, ...]:
-    """The variables of a data section, as if it were a struct."""
-    variables = ((btf.type_of(placed.type, Var), placed.offset) for placed in section.variables)
-    return tuple(Member(variable.name, variable.type, offset * 8) for variable, offset in variables)
-
-
-def _render_array(btf: Btf, array: Array, data: bytes, depth: int) -> Value:
-    element = btf.resolved(array.element)
-    if isinstance(element, Int) and element.size == 1 and not element.boolean:
-        # clang marks `char` as a signed integer, not as a character; `unsigned char` is what __u8 is.
-        if element.signed and _PRINTABLE.fullmatch(data):
-            return data.rstrip(b"\0").decode("ascii")
-        return data.hex(":") if len(data) == _MAC_LENGTH else data.hex()
-    size = btf.size_of(array.element)
-    if not size:
-        return []
-    return [_render(btf, array.element, data[at : at + size], depth + 1) for at in range(0, len(data), size)]
-
-
-def _in_network_order(btf: Btf, type_id: int) -> bool:
-    value = btf.types[type_id]
-    while isinstance(value, Modifier):
-        if isinstance(value, Typedef) and value.name in _NETWORK_ORDER:
-            return True
-        value = btf.types[value.type]
-    return False
-
-
-def describe(btf: Btf, type_id: int) -> str:
-    """One line that says what the type is, in the manner of C: ``struct flow {__be32 saddr; __u8 mac[6]}``."""
-    value = btf.types[type_id] if 0 <= type_id < len(btf.types) else Void()
-    if isinstance(value, Typedef) and not isinstance(btf.resolved(type_id), Struct | Union):
-        return value.name
-    resolved = btf.resolved(type_id)
-    if isinstance(resolved, Struct | Union):
-        return f"{_reference(btf, type_id)} {_body(btf, btf.members(type_id))}"
-    if isinstance(resolved, Datasec):
-        return f"{resolved.name} {_body(btf, _variables(btf, resolved))}"
-    return _reference(btf, type_id)
-
-
-def _body(btf: Btf, members: tuple[Member, ...]) -> str:
-    return f"{{{'; '.join(_declare(btf, member) for member in members)}}}"
-
-
-def _declare(btf: Btf, member: Member) -> str:
-    lengths = ""
-    type_id = member.type
-    while isinstance(array := btf.types[type_id], Array) and len(lengths) < 5 * _MAX_DEPTH:
-        lengths += f"[{array.length}]"
-        type_id = array.element
-    bits = f":{member.bit_size}" if member.bit_size else ""
-    return f"{_reference(btf, type_id)} {member.name}{bits}{lengths}".strip()
-
-
-def _reference(btf: Btf, type_id: int) -> str:
-    """The name by which C refers to a type."""
-    suffix = ""
-    for _ in range(_MAX_DEPTH):
-        match btf.types[type_id]:
-            case Ptr(inner):
-                suffix = "*" + suffix
-                type_id = inner
-            case Array() as array:
-                suffix += f"[{array.length}]"
-                type_id = array.element
-            case Volatile(inner) | Const(inner) | Restrict(inner) | TypeTag(type=inner):
-                type_id = inner
-            case found:
-                return f"{_base_name(found)} {suffix}" if suffix.startswith("*") else _base_name(found) + suffix
-    return "…" + suffix
-
-
-def _base_name(value: Type) -> str:
-    match value:
-        case Void():
-            return "void"
-        case Struct(name) | Fwd(name, False):
-            return f"struct {name}".strip()
-        case Union(name) | Fwd(name, True):
-            return f"union {name}".strip()
-        case Enum(name) | Enum64(name):
-            return f"enum {name}".strip()
-        case FuncProto():
-            return "function"
-        case _:
-            return str(getattr(value, "name", ""))

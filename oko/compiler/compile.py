@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,7 +111,7 @@ def compile_trial(item: Filter, ports: Mapping[int, int], runtime: Runtime) -> I
 
 def _assemble(main: Part, wanted: list[Filter], maps: list[ImageMap], ingress: Ingress, runtime: Runtime) -> Image:
     parts = [main, *(from_filter(item, SUBSTITUTES if ingress.replay else {}) for item in wanted)]
-    provided = {
+    provided: dict[str, Callable[[], Part]] = {
         "oko_parse": lambda: from_program("oko_parse", runtime.parser, is_global=False),
         "oko_in_port": lambda: generated("oko_in_port", emit_in_port(ingress), _FILE),
         "oko_replay_now": lambda: generated("oko_replay_now", emit_now(), _FILE),

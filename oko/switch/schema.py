@@ -6,7 +6,7 @@ A schema is one of
     {"kind": "bool", "size": 1}
     {"kind": "ipv4", "size": 4}                                      an oko_ipv4 of the SDK, written a.b.c.d
     {"kind": "enum", "size": 4, "signed": false, "values": {"ESTABLISHED": 3}}
-    {"kind": "bytes", "size": 6}                                     written in hexadecimal
+    {"kind": "bytes", "size": 6}                                     in hexadecimal; six bytes as a MAC address
     {"kind": "array", "size": 8, "element": SCHEMA}
     {"kind": "struct", "size": 16, "members": [{"name": "state", "offset": 0, "type": SCHEMA}]}
 
@@ -27,6 +27,7 @@ Value = int | bool | str | list["Value"] | dict[str, "Value"]
 _NETWORK: Final = frozenset({"__be16", "__be32", "__be64"})
 _IPV4: Final = "oko_ipv4"
 _DEPTH: Final = 16
+_MAC: Final = 6
 
 
 def schema(btf: Btf, type_id: int, depth: int = 0) -> Schema:
@@ -94,7 +95,7 @@ def read(described: Schema, data: bytes) -> Value:
                 for member in described["members"]
             }
         case _:
-            return data.hex()
+            return data.hex(":") if size == _MAC else data.hex()
 
 
 def write(described: Schema, value: Value, base: bytes | None = None) -> bytes:

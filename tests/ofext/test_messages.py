@@ -299,6 +299,7 @@ def test_every_message_has_a_strategy() -> None:
     assert not missing
 
 
+@settings(max_examples=500)
 @given(strategies.MESSAGES, strategies.U32)
 def test_there_and_back(message: Any, xid: int) -> None:
     data = encode(message, xid)
@@ -314,12 +315,14 @@ def _reads_or_refuses(data: bytes) -> None:
     assert decode(encode(message, xid)) == (message, xid)
 
 
+@settings(max_examples=500)
 @given(st.binary(max_size=120), st.integers(0, 30))
 def test_any_bytes_are_read_or_refused(body: bytes, kind: int) -> None:
     _reads_or_refuses(body)
     _reads_or_refuses(raw(kind, body))
 
 
+@settings(max_examples=500)
 @given(strategies.MESSAGES, st.data())
 def test_a_damaged_message_is_read_or_refused(message: Any, data: st.DataObject) -> None:
     body = bytearray(encode(message)[8:])

@@ -1,0 +1,63 @@
+"""`oko bridge`: the bridges of the run directory, whether their okod runs or not."""
+
+from __future__ import annotations
+
+import click
+
+from oko.cli.entry import Invocation, common_options
+from oko.cli.output import json_option, print_columns, print_json
+from oko.switch.removal import remove_bridge
+
+
+@click.group()
+@common_options
+def bridge() -> None:
+    """List and delete bridges."""
+
+
+@bridge.command("list")
+@common_options
+@json_option
+@click.pass_obj
+def list_(invocation: Invocation, as_json: bool) -> None:
+    """Print the bridges that have a datapath; it forwards whether an okod runs it or not."""
+    rundir = invocation.rundir
+    found = [(name, rundir.pid(name), rundir.read(name)) for name in rundir.bridges()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": name,
+                    "running": pid is not None,
+                    "pid": pid,
+                    "ports": [{"name": port.name, "number": port.number} for port in record.ports],
+                    "pins": record.pins,
+                }
+                for name, pid, record in found
+            ]
+        )
+    else:
+        print_columns(
+            ("BRIDGE", "OKOD", "PORTS", "PINS"),
+            (
+                (
+                    name,
+                    "not running" if pid is None else str(pid),
+                    ",".join(f"{port.name}={port.number}" for port in record.ports) or "-",
+                    record.pins,
+                )
+                for name, pid, record in found
+            ),
+        )
+
+
+@bridge.command("del")
+@common_options
+@click.argument("bridge")
+@click.pass_obj
+def delete(invocation: Invocation, bridge: str) -> None:
+    """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back.
+
+    Run it in the network namespace that okod ran in.
+    """
+    remove_bridge(invocation.rundir, bridge)

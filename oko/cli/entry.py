@@ -1,0 +1,116 @@
+"""What all commands have in common: the options --rundir and --verbose, connecting, and how they end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from oko.cli.client import Client
+from oko.errors import OkoError
+from oko.switch.rundir import RunDirectory
+
+_INTERRUPTED: Final = 130
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of a tool: what the options that every command has say. `click` hands it to the commands as `obj`."""
+
+    rundir: RunDirectory
+    verbose: bool = False
+
+    def connect(self, target: str) -> Client:
+        """A connection to a bridge. Raises BridgeError."""
+        return Client.connect(target, self.rundir)
+
+
+def common_options(command: T) -> T:
+    """Gives a command or group the options that every command has; they may stand anywhere in the line."""
+    for option in (
+        click.option(
+            "--rundir",
+            metavar="DIR",
+            expose_value=False,
+            callback=_set_rundir,
+            help="Where bridges are found by name. [env: OKO_RUNDIR; default: /run/oko]",
+        ),
+        click.option(
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            callback=_set_verbose,
+            help="With an error, print its details too.",
+        ),
+    ):
+        option(command)  # type: ignore[type-var]
+    return command
+
+
+class Parsed(click.ParamType):
+    """A parameter that `parse` reads; an OkoError from it is a wrong usage."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except OkoError as error:
+            self.fail(str(error), param, ctx)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file; ``-`` is the standard input. Raises OkoError."""
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise OkoError(f"{path}: {error.strerror}") from None
+
+
+def run(command: click.Command) -> None:
+    """Run a tool and exit: 0 if it did what it should, 1 with one line on stderr for an OkoError, 2 for wrong usage,
+    130 after Ctrl-C, and 1 without a word when nobody reads the output any more."""
+    sys.exit(_status(command))
+
+
+def _status(command: click.Command) -> int:
+    invocation = Invocation(RunDirectory.of(None))
+    try:
+        status = command.main(obj=invocation, standalone_mode=False)
+        sys.stdout.flush()
+    except OkoError as error:
+        print(f"{command.name}: {error}", file=sys.stderr)
+        if invocation.verbose and error.details:
+            print(error.details.rstrip("\n"), file=sys.stderr)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _set_rundir(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.find_object(Invocation).rundir = RunDirectory.of(value)  # type: ignore[union-attr]
+
+
+def _set_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_object(Invocation).verbose = True  # type: ignore[union-attr]

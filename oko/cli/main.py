@@ -1,0 +1,47 @@
+"""`oko`: a group of commands per noun, each in a module of its own that is imported when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+import oko
+from oko.cli.entry import common_options, run
+
+GROUPS: Final = {
+    "bridge": "oko.cli.bridge",
+    "flow": "oko.cli.flow",
+    "map": "oko.cli.map",
+    "program": "oko.cli.program",
+}
+"""The modules of the commands; each has a command of that name."""
+
+
+class _Groups(click.Group):
+    """Knows its commands by name only, so that one command does not pay for the imports of the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(GROUPS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in GROUPS:
+            return None
+        command: click.Command = getattr(import_module(GROUPS[cmd_name]), cmd_name)
+        return command
+
+
+@click.command("oko", cls=_Groups)
+@common_options
+@click.version_option(oko.__version__, prog_name="oko")
+def command() -> None:
+    """Control the bridges that okod runs.
+
+    A BRIDGE is named as for okod. Commands that talk OpenFlow also take tcp:HOST[:PORT] or unix:PATH.
+    """
+
+
+def main() -> None:
+    """The entry point of `oko`."""
+    run(command)

@@ -1,0 +1,69 @@
+"""`okod`: run a bridge in the foreground."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+import oko
+from oko.cli.entry import Invocation, Parsed, common_options, run
+from oko.switch import daemon
+from oko.switch.daemon import Listener, Settings
+from oko.switch.datapath import DEFAULT_BPFFS
+from oko.switch.port import PortSpec
+
+
+@click.command("okod")
+@common_options
+@click.version_option(oko.__version__, prog_name="okod")
+@click.option("--standalone", "bridge", metavar="BRIDGE", help="Be the whole switch, without Open vSwitch: its name.")
+@click.option(
+    "--port",
+    "ports",
+    metavar="IF=N",
+    type=Parsed("port", PortSpec.parse),
+    multiple=True,
+    help="Make the interface IF port number N. May be given more than once.",
+)
+@click.option(
+    "--listen",
+    "listeners",
+    metavar="ptcp:PORT[:HOST]",
+    type=Parsed("listener", Listener.parse),
+    multiple=True,
+    help="Take OpenFlow connections over TCP, too, at 127.0.0.1 unless HOST says otherwise.",
+)
+@click.option(
+    "--bpffs",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_BPFFS,
+    envvar="OKO_BPFFS",
+    show_default=True,
+    show_envvar=True,
+    help="Where a BPF file system is mounted.",
+)
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    bridge: str | None,
+    ports: tuple[PortSpec, ...],
+    listeners: tuple[Listener, ...],
+    bpffs: Path,
+) -> None:
+    """Run a bridge until SIGTERM or Ctrl-C. Its datapath forwards on afterwards: 'oko bridge del' takes it away."""
+    if bridge is None:
+        raise click.UsageError("name the bridge with --standalone BRIDGE: attaching to Open vSwitch is not there yet")
+    logging.basicConfig(format="okod: %(message)s", level=logging.DEBUG if invocation.verbose else logging.INFO)
+    daemon.run(Settings(bridge, ports, invocation.rundir, bpffs, listeners), _ready)
+
+
+def main() -> None:
+    """The entry point of `okod`."""
+    run(command)
+
+
+def _ready(line: str) -> None:
+    print(line, flush=True)

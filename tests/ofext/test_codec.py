@@ -1,0 +1,118 @@
+"""The declarations: one struct per run of numbers, the parts one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pytest
+
+from ofext.codec import U8, U16, U32, U64, Chars, Counted, Exactly, Layout, Pad, Part, Repeat, Rest, Row, Sized, Text
+from oko.errors import LimitExceeded, ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Numbers, a part in the middle, numbers again, a part at the end."""
+
+    a: Annotated[U8, Pad(3)]
+    b: U32
+    c: Annotated[bytes, Exactly(2), Pad(2)]
+    d: U64
+    e: U16
+    f: Annotated[str, Text("B", 3)]
+    unwritten: int = 9
+
+
+LAYOUT = Layout(Sample, lead=4)
+SAMPLE = Sample(1, 2, b"cc", 4, 5, "f")
+BYTES = bytes.fromhex("00000000 01000000 00000002 6363 0000 0000000000000004 0005 01 66")
+
+
+def test_a_layout_there_and_back() -> None:
+    assert LAYOUT.write(SAMPLE) == BYTES
+    assert LAYOUT.read(b"??" + BYTES + b"??", 2, 2 + len(BYTES)) == (SAMPLE, 2 + len(BYTES))
+
+
+def test_runs_of_numbers_are_one_struct() -> None:
+    assert [numbers.format for numbers, _, _, _ in LAYOUT._segments] == [">4xB3xI0x", ">2xQ0xH0x"]
+
+
+@pytest.mark.parametrize("length", range(len(BYTES)))
+def test_a_layout_cut_anywhere(length: int) -> None:
+    with pytest.raises(ProtocolError):
+        LAYOUT.read(BYTES, 0, length)
+
+
+def test_rows() -> None:
+    assert LAYOUT.rows(8) == [
+        Row("12", "1", "a"),
+        Row("16", "4", "b"),
+        Row("20", "2", "c"),
+        Row("24", "8", "d"),
+        Row("32", "2", "e"),
+        Row("34", "1 + n", "f"),
+    ]
+
+
+PARTS: dict[str, tuple[Part, Any, bytes]] = {
+    "exactly": (Exactly(3), b"abc", b"abc"),
+    "chars": (Chars(6), "p1", b"p1\0\0\0\0"),
+    "chars, full": (Chars(3), "p1", b"p1\0"),
+    "chars, not UTF-8": (Chars(4), "p\udcff", b"p\xff\0\0"),
+    "rest": (Rest(), b"abc", b"abc"),
+    "counted": (Counted("H"), b"abc", b"\0\3abc"),
+    "text": (Text("B"), "né", b"\3n\xc3\xa9"),
+    "repeat": (Repeat(Exactly(2)), (b"ab", b"cd"), b"abcd"),
+    "repeat, none": (Repeat(Exactly(2)), (), b""),
+    "sized": (Sized(Exactly(2)), b"ab", b"\0\4ab"),
+}
+
+
+@pytest.mark.parametrize(("part", "value", "data"), PARTS.values(), ids=PARTS.keys())
+def test_a_part_there_and_back(part: Part, value: Any, data: bytes) -> None:
+    assert part.write(value) == data
+    assert part.read(b"?" + data, 1, 1 + len(data)) == (value, 1 + len(data))
+
+
+def test_chars_end_at_the_first_nul_and_are_never_unended() -> None:
+    assert Chars(6).read(b"p1\0p2\0", 0, 6) == ("p1", 6)
+    assert Chars(3).read(b"abc", 0, 3) == ("ab", 3)
+
+
+UNREADABLE: dict[str, tuple[Part, bytes]] = {
+    "exactly": (Exactly(3), b"ab"),
+    "chars": (Chars(3), b"ab"),
+    "counted, no count": (Counted("H"), b"\0"),
+    "counted, too few": (Counted("H"), b"\0\3ab"),
+    "counted, too many": (Counted("B", 2), b"\3abc"),
+    "text": (Text("B"), b"\1\xff"),
+    "repeat": (Repeat(Exactly(2)), b"abc"),
+    "sized, no length": (Sized(Rest()), b"\0"),
+    "sized, below the length": (Sized(Rest()), b"\0\1"),
+    "sized, too few": (Sized(Rest()), b"\0\4a"),
+    "sized, too many": (Sized(Exactly(1)), b"\0\4ab"),
+}
+
+
+@pytest.mark.parametrize(("part", "data"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_a_part_that_cannot_be_read(part: Part, data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        part.read(data, 0, len(data))
+
+
+UNWRITABLE: dict[str, tuple[Part, Any, type[Exception]]] = {
+    "exactly": (Exactly(3), b"ab", ProtocolError),
+    "chars, too long": (Chars(3), "abc", ProtocolError),
+    "chars, NUL": (Chars(3), "\0", ProtocolError),
+    "counted": (Counted("B", 2), b"abc", LimitExceeded),
+    "text, too long": (Text("B", 2), "né", LimitExceeded),
+    "text, surrogate": (Text("B"), "\udcff", ProtocolError),
+    "sized": (Sized(Rest()), bytes(0xFFFE), LimitExceeded),
+}
+
+
+@pytest.mark.parametrize(("part", "value", "error"), UNWRITABLE.values(), ids=UNWRITABLE.keys())
+def test_a_part_that_cannot_be_written(part: Part, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        part.write(value)
