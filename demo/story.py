@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from demo.lab import SWITCH, Lab, signals_as_exceptions, undisturbed
@@ -76,7 +77,7 @@ class _Stage:
         self.console.print(f"\n[bold]{text}[/]")
 
     def say(self, text: str) -> None:
-        self.console.print(f"  {text}", highlight=False)
+        self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def start(self, place: str, command: str, ready: str) -> subprocess.Popen[str]:
         """Starts a command that goes on, and waits for the line that says it is ready."""
@@ -98,13 +99,15 @@ class _Stage:
         """The output of a command that has to succeed."""
         done = self.attempt(place, command)
         if done.returncode != 0:
-            raise OkoError(f"{command}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+            reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+            raise OkoError(f"{command}: {reason[0]}")
         return done.stdout
 
-    def show(self, command: str) -> str:
-        """Runs one of Oko's commands on the switch, shown as one would type it."""
+    def show(self, command: str) -> None:
+        """Runs one of Oko's commands on the switch, shown as one would type it, and prints its answer."""
         self.prompt(command)
-        return self.run(SWITCH, command)
+        for line in self.run(SWITCH, command).splitlines():
+            self.say(escape(line))
 
     def prompt(self, command: str) -> None:
         self.console.print(f"  [cyan]$ {command}[/]", highlight=False, soft_wrap=True)
@@ -241,10 +244,7 @@ def _explain(stage: _Stage) -> None:
     _expect(refused == dropped, f"the firewall refused {refused} packets, the drop rule counted {dropped}")
 
     stage.title("9. What the program remembers")
-    stage.prompt(f"oko map dump {BRIDGE} 1 connections")
-    connections = stage.run(SWITCH, f"oko map dump {BRIDGE} 1 connections")
-    for line in connections.splitlines():
-        stage.say(line)
+    stage.show(f"oko map dump {BRIDGE} 1 connections")
     entries = stage.ask(f"oko map dump {BRIDGE} 1 connections")
     _expect(len(entries) == 1, f"the firewall remembers {len(entries)} connections, 1 was opened")
 

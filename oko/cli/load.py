@@ -24,7 +24,7 @@ from oko.errors import ProtocolError
 @click.option("--verify-only", is_flag=True, help="Only say whether the switch would accept it.")
 @click.pass_obj
 def command(
-    invocation: Invocation, bridge: str, program_id: int, file: Path, fresh_maps: bool, verify_only: bool
+    invocation: Invocation, *, bridge: str, program_id: int, file: Path, fresh_maps: bool, verify_only: bool
 ) -> None:
     """Load the object FILE into BRIDGE as filter program ID, in the place of one of that ID.
 

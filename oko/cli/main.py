@@ -15,6 +15,7 @@ GROUPS: Final = {
     "flow": "oko.cli.flow",
     "map": "oko.cli.map",
     "program": "oko.cli.program",
+    "replay": "oko.cli.replay",
 }
 """The modules of the commands; each has a command of that name."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final, cast
 
 import click
@@ -19,7 +20,8 @@ from oko.cli.client import Client
 from oko.cli.entry import Invocation, common_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.program import PROGRAM_ID
-from oko.switch.schema import write
+from oko.errors import BadMapAccess, UnknownMap
+from oko.switch.schema import Schema, Value, read, write
 from verifier.program import MapType
 
 _PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
@@ -95,7 +97,7 @@ def dump(invocation: Invocation, bridge: str, program_id: int, name: str, as_jso
 @click.argument("key")
 @click.argument("value")
 @click.pass_obj
-def update(invocation: Invocation, bridge: str, program_id: int, name: str, key: str, value: str) -> None:
+def update(invocation: Invocation, *, bridge: str, program_id: int, name: str, key: str, value: str) -> None:
     """Write one entry: oko map update br0 1 config 0 '{"openers": 6}'.
 
     KEY and VALUE are JSON, as 'map dump --json' prints them; where bytes stand, hexadecimal. Members of a struct that

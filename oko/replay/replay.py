@@ -87,7 +87,7 @@ def replay(
     programs: Mapping[int, Program],
     *,
     in_port: int | None = None,
-    output: OutputHook = lambda port, packet: None,
+    output: OutputHook | None = None,
 ) -> Report:
     """Let `engine`, which was made of `tables` and `programs`, decide all packets.
 
@@ -123,7 +123,8 @@ def replay(
         if decided.port is not None:
             sent[decided.port] += 1
             sent_bytes[decided.port] += len(frame)
-            output(decided.port, packet)
+            if output is not None:
+                output(decided.port, packet)
         if decided.drop is not None:
             drops[decided.drop] += 1
     report.rules = [(entry, won[entry.slot], won_bytes[entry.slot]) for entry in tables.ranked()]
