@@ -244,13 +244,24 @@ def _explain(stage: _Stage) -> None:
     _expect(refused == dropped, f"the firewall refused {refused} packets, the drop rule counted {dropped}")
 
     stage.title("9. What the program remembers")
-    stage.show(f"oko map dump {BRIDGE} 1 connections")
-    entries = stage.ask(f"oko map dump {BRIDGE} 1 connections")
-    _expect(len(entries) == 1, f"the firewall remembers {len(entries)} connections, 1 was opened")
+    stage.prompt(f"oko map dump {BRIDGE} 1 connections")
+    connections = stage.ask(f"oko map dump {BRIDGE} 1 connections")
+    table = _table("connection", "state", "packets each way")
+    for entry in connections:
+        key, value = entry["key"], entry["value"]
+        ends = [f"{address}:{port}" for address, port in zip(key["addr"], key["port"], strict=True)]
+        there, back = value["packets"]
+        table.add_row(" ─ ".join(ends), value["state"], f"{there:,} / {back:,}")
+    stage.console.print(table)
+    remembered = [entry["key"]["port"] for entry in connections]
+    _expect(
+        len(remembered) == 1 and int(WEB_PORT) in remembered[0],
+        f"the firewall remembers connections between the ports {remembered}, only the download was one",
+    )
 
 
 def _table(name: str, *numbers: str) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
     table.add_column(name)
     for number in numbers:
         table.add_column(number, justify="right")
@@ -260,5 +271,8 @@ def _table(name: str, *numbers: str) -> Table:
 def _take_away(stage: _Stage) -> None:
     stage.title("10. And away with it")
     stage.show(f"oko bridge del {BRIDGE}")
-    left = [str(path) for path in (stage.directory / "bpf").iterdir()]
-    _expect(not left, f"oko bridge del {BRIDGE} left {', '.join(left)}")
+    left = stage.run(SWITCH, "oko bridge list")
+    _expect(not left, f"oko bridge del {BRIDGE} left a bridge: {left.strip()}")
+    for port in ("p1", "p2"):
+        _expect("xdp" not in stage.run(SWITCH, f"ip link show {port}"), f"oko bridge del {BRIDGE} left XDP on {port}")
+    stage.say("no bridge, no program on any port")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 
@@ -54,20 +54,17 @@ def common_options(command: T) -> T:
     return command
 
 
-class Parsed(click.ParamType):
-    """A parameter that `parse` reads; an OkoError from it is a wrong usage."""
+def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[T, ...]]:
+    """The callback of an option that may be given more than once, each time for `parse` to read. An OkoError from that
+    is a wrong usage."""
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
+    def read(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[T, ...]:
         try:
-            return self._parse(value)
+            return tuple(parse(text) for text in texts)
         except OkoError as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error)) from None
+
+    return read
 
 
 def read_file(path: Path) -> bytes:

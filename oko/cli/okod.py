@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import oko
-from oko.cli.entry import Invocation, Parsed, common_options, run
+from oko.cli.entry import Invocation, common_options, parsed, run
 from oko.switch import daemon
 from oko.switch.daemon import Listener, Settings
 from oko.switch.datapath import DEFAULT_BPFFS
@@ -23,7 +23,7 @@ from oko.switch.port import PortSpec
     "--port",
     "ports",
     metavar="IF=N",
-    type=Parsed("port", PortSpec.parse),
+    callback=parsed(PortSpec.parse),
     multiple=True,
     help="Make the interface IF port number N. May be given more than once.",
 )
@@ -31,7 +31,7 @@ from oko.switch.port import PortSpec
     "--listen",
     "listeners",
     metavar="ptcp:PORT[:HOST]",
-    type=Parsed("listener", Listener.parse),
+    callback=parsed(Listener.parse),
     multiple=True,
     help="Take OpenFlow connections over TCP, too, at 127.0.0.1 unless HOST says otherwise.",
 )

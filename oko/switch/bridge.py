@@ -32,7 +32,7 @@ _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "fla
 
 @dataclass(frozen=True, slots=True)
 class LoadedFilter:
-    """A loaded program: what the compiler needs of it, the name its loader gave it, and the digest of its file."""
+    """A loaded program: what the compiler needs of it, and the name its loader gave it, or else its function's."""
 
     filter: Filter
     name: str
@@ -95,7 +95,7 @@ class Bridge:
 
     def load(
         self, program_id: int, name: str, elf: bytes, *, fresh_maps: bool = False, verify_only: bool = False
-    ) -> Filter:
+    ) -> LoadedFilter:
         """Load an object file as program `program_id`, in the place of one of that id.
 
         Maps of the same name and shape keep their contents unless `fresh_maps`; .rodata is always new. With
@@ -108,12 +108,13 @@ class Bridge:
             replaced.filter.slot if replaced else program_slot({item.filter.slot for item in self._programs.values()})
         )
         item = Filter(program_id, slot, program)
+        loaded = LoadedFilter(item, name or program.name)
         made = make_program_maps(item, self._new_maps(item, replaced.filter.program if replaced else None, fresh_maps))
         try:
             self._datapath.try_program(compile_trial(item, self._interfaces, self._runtime), made)
             if verify_only:
                 _close(made.values())
-                return item
+                return loaded
             if self._naming(program_id):
                 image = self._compile(self._tables, {**self._filters(), program_id: item})
                 self._datapath.apply(image, made)
@@ -129,8 +130,8 @@ class Bridge:
             self._datapath.forget_maps(
                 replaced.filter, [spec.name for spec in replaced.filter.program.maps if spec.name not in kept]
             )
-        self._programs[program_id] = LoadedFilter(item, name or program.name)
-        return item
+        self._programs[program_id] = loaded
+        return loaded
 
     def unload(self, program_id: int, *, force: bool = False) -> None:
         """Unload a program; with `force` the rules that name it go with it. Raises UnknownProgram, ProgramInUse."""

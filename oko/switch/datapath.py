@@ -178,7 +178,7 @@ class Datapath:
         for link in self._links.values():
             link.detach()
         self.close()
-        bpffs.remove_tree(self.pins)
+        _remove_pins(self.pins)
 
     def __enter__(self) -> Self:
         return self
@@ -250,7 +250,14 @@ def take_down(pins: Path) -> None:
     for pin in sorted(links.iterdir()) if links.is_dir() else ():
         with Link.open(pin) as link:
             link.detach()
+    _remove_pins(pins)
+
+
+def _remove_pins(pins: Path) -> None:
+    """Remove a bridge's pins, and their parent when it was the last bridge."""
     bpffs.remove_tree(pins)
+    with contextlib.suppress(OSError):
+        pins.parent.rmdir()
 
 
 def make_program_maps(item: Filter, specs: Collection[MapSpec]) -> dict[str, Map]:

@@ -216,6 +216,7 @@ class Session:
             case ProgramLoad():
                 yield from self._load(message)
             case ProgramUnload():
+                _require_known(message.flags, UnloadFlag)
                 self._bridge.unload(message.program, force=bool(message.flags & UnloadFlag.FORCE))
             case MapUpdate():
                 self._bridge.update(message.program, message.map, message.entries, message.flags)
@@ -239,18 +240,19 @@ class Session:
     def _load(self, chunk: ProgramLoad) -> Iterator[Message]:
         if chunk.program not in PROGRAM_IDS:
             raise LimitExceeded("the highest program id", chunk.program, PROGRAM_IDS[-1], advice="ids begin at 1")
+        _require_known(chunk.flags, LoadFlag)
         whole = self._loads.feed(chunk)
         if whole is None:
             return
-        item = self._bridge.load(
+        loaded = self._bridge.load(
             whole.program,
             whole.name,
             whole.elf,
             fresh_maps=bool(whole.flags & LoadFlag.FRESH_MAPS),
             verify_only=bool(whole.flags & LoadFlag.VERIFY_ONLY),
         )
-        program = item.program
-        yield ProgramLoaded(item.id, whole.flags, len(program.instructions), len(program.maps), whole.name)
+        program = loaded.filter.program
+        yield ProgramLoaded(whole.program, whole.flags, len(program.instructions), len(program.maps), loaded.name)
 
     def _multipart(self, request: MultipartRequest) -> Iterator[MultipartReply]:
         if request.flags & MULTIPART_MORE:
@@ -356,6 +358,13 @@ class Session:
         else:
             entries = tuple(MapEntry(key, value) for key, value in source.items())
         return MapDumpReply(body.program, body.map, b"", entries)
+
+
+def _require_known(flags: int, known: type[LoadFlag] | type[UnloadFlag]) -> None:
+    """Raises ProtocolError for flags that are reserved (docs/openflow-extension.md)."""
+    reserved = flags & ~sum(known)
+    if reserved:
+        raise _unsupported("bad-request/bad-packet", f"flags {reserved:#x}: they are reserved; this")
 
 
 def _unsupported(name: str, what: str) -> ProtocolError:

@@ -24,6 +24,7 @@ int generator(struct xdp_md *ctx)
 	__u32 index = 0;
 	__u64 *count = bpf_map_lookup_elem(&frames, &index);
 
+	(void)ctx;
 	if (count)
 		++*count;
 	return bpf_redirect_map(&target, 0, XDP_ABORTED);

@@ -1,0 +1,1 @@
+"""Benchmarks, their baselines, and their report: ``python -m perf --list``."""

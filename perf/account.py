@@ -1,0 +1,80 @@
+"""`Account`: where the frames of a run went."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+DRIVER_DROPS: Final = {
+    "no room behind gen": ("gen", "tx_queue_0_xdp_xmit_errors"),
+    "redirect failed at p1": ("p1", "rx_queue_0_drops"),
+    "no room behind p2": ("p2", "tx_queue_0_xdp_xmit_errors"),
+    "driver at sink": ("sink", "rx_queue_0_drops"),
+}
+"""Where the veth driver loses frames that no program dropped: (interface, statistic of ``ethtool -S``)."""
+
+HOPS: Final = {
+    "gen transmitted": ("gen", "tx_queue_0_xdp_xmit"),
+    "p1 received": ("p1", "rx_queue_0_xdp_packets"),
+    "p1 redirected": ("p1", "rx_queue_0_xdp_redirect"),
+    "p1 dropped": ("p1", "rx_queue_0_xdp_drops"),
+    "p2 transmitted": ("p2", "tx_queue_0_xdp_xmit"),
+    "sink received": ("sink", "rx_queue_0_xdp_packets"),
+}
+"""What the driver saw on the way: the same frames again, hop by hop. They say where a lost frame was seen last."""
+
+_STATISTIC = re.compile(r"^\s+(\w+): (\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Frames: those that the generator handed over, those that arrived, those dropped by place or reason.
+
+    `hops` repeats frames of the others and does not enter the sum.
+    """
+
+    sent: int
+    delivered: int
+    drops: Mapping[str, int] = field(default_factory=dict)
+    hops: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> int:
+        return sum(self.drops.values())
+
+    @property
+    def lost(self) -> int:
+        """Frames that nobody can account for; while a run goes on, also those that are on their way."""
+        return self.sent - self.delivered - self.dropped
+
+    def since(self, before: Account) -> Account:
+        """What came to this account after `before`."""
+        return Account(
+            self.sent - before.sent,
+            self.delivered - before.delivered,
+            {name: count - before.drops.get(name, 0) for name, count in self.drops.items()},
+            {name: count - before.hops.get(name, 0) for name, count in self.hops.items()},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The account as json.dumps takes it."""
+        return asdict(self) | {"lost": self.lost}
+
+    def __str__(self) -> str:
+        parts = [f"sent {self.sent:,}", f"delivered {self.delivered:,}"]
+        parts += [f"{name} {count:,}" for name, count in self.drops.items() if count]
+        return ", ".join((*parts, f"lost {self.lost:,}"))
+
+
+def driver_statistics() -> dict[str, dict[str, int]]:
+    """``ethtool -S`` of every interface that DRIVER_DROPS and HOPS name."""
+    names = {interface for interface, _ in (*DRIVER_DROPS.values(), *HOPS.values())}
+    return {name: _statistics(name) for name in names}
+
+
+def _statistics(interface: str) -> dict[str, int]:
+    done = subprocess.run(["ethtool", "-S", interface], capture_output=True, text=True, check=True)
+    return {name: int(value) for name, value in _STATISTIC.findall(done.stdout)}

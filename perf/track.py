@@ -1,0 +1,125 @@
+"""`Track`: two veth pairs ``gen—p1`` and ``p2—sink``, frames in at one end and counted at the other.
+
+Frames are made by a live test run (net/bpf/test_run.c), which redirects them into gen; they arrive at p1, where the
+switch under test is, and those that it sends to p2 arrive at sink. No frame of the track meets the stack but the markers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from pyroute2 import IPRoute
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from oko.errors import OkoError
+from oko.kernel.interface import interface, set_up
+from oko.kernel.link import attach_xdp
+from perf.account import DRIVER_DROPS, HOPS, Account, driver_statistics
+from perf.switches import Switch
+from perf.xdp import XdpObject
+
+FRAME: Final = bytes(Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1000, dport=2000) / bytes(18))
+"""60 bytes: the shortest frame of Ethernet, without FCS."""
+
+_PAIRS: Final = (("gen", "p1"), ("p2", "sink"))
+_CHUNK: Final = 1 << 18  # frames of one test run, some 50 ms: each makes a page pool anew, and ends in time
+_MARKER: Final = 0x88B5  # the ethertype that sink.c passes on
+_MARKER_TIMEOUT: Final = 0.5  # seconds until the next marker is sent
+_MARKERS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A load from its first frame to the arrival of its last, `duration` in ns."""
+
+    account: Account
+    duration: int
+
+    @property
+    def rate(self) -> float:
+        """Millions of frames per second that arrived."""
+        return self.account.delivered * 1e3 / self.duration
+
+    @property
+    def cost(self) -> float:
+        """ns for each frame sent."""
+        return self.duration / self.account.sent
+
+
+class Track:
+    """The interfaces, the generator and the sink, in the caller's network namespace: see `perf.isolation`."""
+
+    def __init__(self) -> None:
+        self._own = contextlib.ExitStack()
+        self._markers = 0
+
+    def __enter__(self) -> Self:
+        with self._own:
+            with IPRoute() as route:
+                for name, peer in _PAIRS:
+                    route.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+            for name in (name for pair in _PAIRS for name in pair):
+                set_up(interface(name).index)
+            self._sink = self._own.enter_context(XdpObject("sink"))
+            self._own.enter_context(attach_xdp(self._sink.program, interface("sink").index))
+            self._generator = self._own.enter_context(XdpObject("generator"))
+            self._generator.aim(interface("gen").index)
+            arrivals = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_MARKER))
+            self._arrivals = self._own.enter_context(arrivals)
+            self._arrivals.settimeout(_MARKER_TIMEOUT)
+            self._own = self._own.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._own.close()
+
+    def send(self, enough: Callable[[], bool]) -> None:
+        """Send at full speed until `enough`. The global interpreter lock is free while the frames are made."""
+        while not enough():
+            self._generator.program.test_run_live(FRAME, _CHUNK)
+
+    def drain(self) -> None:
+        """Returns when no frame is on its way any more.
+
+        A marker follows the frames through the same queues, each of which keeps the order, so that everything before
+        it has arrived or been dropped once it arrives. A marker too finds a queue full at times: then comes another.
+        Raises OkoError when none arrives.
+        """
+        for _ in range(_MARKERS):
+            self._markers += 1
+            marker = FRAME[:12] + _MARKER.to_bytes(2, "big") + self._markers.to_bytes(46, "big")
+            self._generator.program.test_run_live(marker, 1, batch=1)
+            with contextlib.suppress(TimeoutError):
+                while self._arrivals.recv(len(marker)) != marker:
+                    pass
+                return
+        raise OkoError(f"none of {_MARKERS} frames arrived at the sink: the switch under test does not forward")
+
+    def account(self, switch: Switch) -> Account:
+        """Everything that was counted so far."""
+        sent = self._generator.count("frames")
+        statistics = driver_statistics()
+        return Account(
+            sent,
+            self._sink.count("frames") + switch.delivered(),
+            dict(switch.drops()) | {place: statistics[name][counter] for place, (name, counter) in DRIVER_DROPS.items()},
+            {place: statistics[name][counter] for place, (name, counter) in HOPS.items()},
+        )
+
+    def run(self, switch: Switch, seconds: float) -> Run:
+        """Send for so long, and wait until everything has arrived."""
+        self.drain()
+        before = self.account(switch)
+        start = time.monotonic_ns()
+        deadline = start + int(seconds * 1e9)
+        self.send(lambda: time.monotonic_ns() >= deadline)
+        self.drain()
+        duration = time.monotonic_ns() - start
+        return Run(self.account(switch).since(before), duration)

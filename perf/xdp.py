@@ -1,0 +1,64 @@
+"""`XdpObject`: a program of ``perf/programs`` in the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from oko.errors import NotReadable
+from oko.kernel.maps import Map
+from oko.kernel.program import load_program
+from oko.switch.loaded_image import create_map
+from verifier import elf, isa
+from verifier.program import ReferenceKind
+
+SOURCES: Final = Path(__file__).parent / "programs"
+OBJECTS: Final = Path(__file__).parents[1] / "build" / "perf"
+
+INDEX_0: Final = bytes(4)
+
+
+def build() -> None:
+    """Compile what has changed. Raises NotReadable with what the compiler says."""
+    done = subprocess.run(["make", "--no-print-directory", "-C", SOURCES], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotReadable(f"the programs of the benchmarks in {SOURCES} do not compile:\n{done.stderr}")
+
+
+class XdpObject:
+    """Owns the program in section ``xdp`` of the object called `name`, and its maps."""
+
+    def __init__(self, name: str) -> None:
+        """Raises NotReadable, KernelError."""
+        source = elf.load((OBJECTS / f"{name}.o").read_bytes(), section="xdp")
+        with contextlib.ExitStack() as own:
+            self.maps: dict[str, Map] = {
+                spec.name: own.enter_context(create_map(spec.name, spec)) for spec in source.maps
+            }
+            references = {
+                reference.instruction: (self.maps[reference.name], None)
+                for reference in source.references
+                if reference.kind is ReferenceKind.MAP
+            }
+            self.program = own.enter_context(
+                load_program(name, isa.encode(source.instructions), source.license, references=references)
+            )
+            self._own = own.pop_all()
+
+    def count(self, name: str) -> int:
+        """The u64 per CPU that the map `name` begins with, added up."""
+        values = self.maps[name].lookup_percpu(INDEX_0) or ()
+        return sum(int.from_bytes(value[:8], "little") for value in values)
+
+    def aim(self, ifindex: int) -> None:
+        """Let the program redirect to this interface of the caller's network namespace."""
+        self.maps["target"].update(INDEX_0, ifindex.to_bytes(4, "little"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._own.close()
