@@ -61,20 +61,20 @@ class Track:
         self._markers = 0
 
     def __enter__(self) -> Self:
-        with self._own:
+        with contextlib.ExitStack() as own:
             with IPRoute() as route:
                 for name, peer in _PAIRS:
                     route.link("add", ifname=name, kind="veth", peer={"ifname": peer})
             for name in (name for pair in _PAIRS for name in pair):
                 set_up(interface(name).index)
-            self._sink = self._own.enter_context(XdpObject("sink"))
-            self._own.enter_context(attach_xdp(self._sink.program, interface("sink").index))
-            self._generator = self._own.enter_context(XdpObject("generator"))
+            self._sink = own.enter_context(XdpObject("sink"))
+            own.enter_context(attach_xdp(self._sink.program, interface("sink").index))
+            self._generator = own.enter_context(XdpObject("generator"))
             self._generator.aim(interface("gen").index)
             arrivals = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_MARKER))
-            self._arrivals = self._own.enter_context(arrivals)
+            self._arrivals = own.enter_context(arrivals)
             self._arrivals.settimeout(_MARKER_TIMEOUT)
-            self._own = self._own.pop_all()
+            self._own = own.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

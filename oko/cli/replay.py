@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from oko.cli.entry import Invocation, Parsed, common_options, read_file
+from oko.cli.entry import Invocation, common_options, parsed, read_file
 from oko.cli.output import json_option, print_columns, print_json
 from oko.errors import ProgramError
 from oko.flow.action import MAX_PORT
@@ -45,7 +45,7 @@ def _parse_program(text: str) -> tuple[int, Path]:
     "--program",
     "programs",
     metavar="ID=FILE",
-    type=Parsed("program", _parse_program),
+    callback=parsed(_parse_program),
     multiple=True,
     help="A filter program, as `filter_prog=ID` names it.",
 )

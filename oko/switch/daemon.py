@@ -15,7 +15,7 @@ from typing import Final
 from ofext.framing import Splitter
 from oko.errors import BridgeError, OkoError, ProtocolError
 from oko.switch.bridge import Bridge
-from oko.switch.datapath import Datapath
+from oko.switch.datapath import Datapath, pins_of
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port, PortSpec, require_distinct
 from oko.switch.rundir import BridgeRecord, RunDirectory
@@ -60,22 +60,25 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
     Afterwards the datapath goes on by itself. When the start fails, nothing stays behind. Raises OkoError.
     """
     require_distinct(list(settings.ports))
-    with settings.rundir.claim(settings.bridge):
+    rundir, name = settings.rundir, settings.bridge
+    with rundir.claim(name), contextlib.ExitStack() as restores:
+        if name in rundir.bridges():
+            raise BridgeError(
+                f"bridge {name} still forwards for an earlier okod: 'oko bridge del {name}' takes it away"
+            )
         stub, runtime = read_stub(), read_runtime()
-        with (
-            Datapath(settings.bridge, settings.bpffs, stub) as datapath,
-            _undo(datapath.remove) as keep,
-            contextlib.ExitStack() as restores,
-        ):
-            ports = []
+        # Written down before it is done, so that whatever a kill leaves behind can be taken away.
+        pins = str(pins_of(name, settings.bpffs))
+        rundir.write(name, BridgeRecord(pins, ()))
+        restores.callback(rundir.forget, name)
+        with Datapath(name, settings.bpffs, stub) as datapath, _undo(datapath.remove) as keep:
+            ports: list[Port] = []
             for spec in settings.ports:
                 port = Port.prepare(spec)
                 restores.callback(port.restore)
                 ports.append(port)
-            bridge = Bridge(settings.bridge, datapath, runtime, ports)
-            record = BridgeRecord(str(datapath.pins), tuple(port.record for port in ports))
-            settings.rundir.write(settings.bridge, record)
-            restores.callback(settings.rundir.forget, settings.bridge)
+                rundir.write(name, BridgeRecord(pins, tuple(port.record for port in ports)))
+            bridge = Bridge(name, datapath, runtime, ports)
             for port in ports:
                 port.attach(datapath)
             asyncio.run(_serve(settings, bridge, ready, keep, restores))

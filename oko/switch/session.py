@@ -364,7 +364,9 @@ def _require_known(flags: int, known: type[LoadFlag] | type[UnloadFlag]) -> None
     """Raises ProtocolError for flags that are reserved (docs/openflow-extension.md)."""
     reserved = flags & ~sum(known)
     if reserved:
-        raise _unsupported("bad-request/bad-packet", f"flags {reserved:#x}: they are reserved; this")
+        bad = BY_NAME["bad-request/bad-packet"]
+        message = f"flags {reserved:#x} are reserved: leave them 0"
+        raise ProtocolError(message, error_type=bad.type, error_code=bad.code)
 
 
 def _unsupported(name: str, what: str) -> ProtocolError:

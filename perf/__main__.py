@@ -1,0 +1,85 @@
+"""``python -m perf forward`` and the others; ``python -m perf --list`` names them. Needs root."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from oko.errors import OkoError
+from perf.forward import forward
+from perf.isolation import isolate
+from perf.reload import reload
+from perf.xdp import build
+
+
+class Result(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]] = {
+    "forward": (
+        "Mpps and ns per frame of in_port → output, beside a redirect written by hand",
+        lambda options: forward(options.rounds, options.seconds),
+    ),
+    "reload": (
+        "swap images under full load and account for every frame",
+        lambda options: reload(options.reloads),
+    ),
+}
+"""What each says of itself, and how it is run."""
+
+
+def main() -> int:
+    options = _arguments()
+    try:
+        build()
+        isolate()
+        result = BENCHMARKS[options.benchmark][1](options)
+    except OkoError as error:
+        print(f"{options.benchmark}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(json.dumps(result.to_json()) if options.json else result)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m perf", description="Oko's benchmarks")
+    parser.add_argument("--list", action=_List, help="name the benchmarks, and end")
+    commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    made = {name: commands.add_parser(name, help=text, description=text) for name, (text, _) in BENCHMARKS.items()}
+    for command in made.values():
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+    made["forward"].add_argument("--seconds", type=_positive(float), default=2.0, help="of each run (default 2)")
+    made["forward"].add_argument("--rounds", type=_positive(int), default=7, help="default 7")
+    made["reload"].add_argument("--reloads", type=_positive(int), default=200, help="default 200")
+    return parser.parse_args()
+
+
+class _List(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        for name, (text, _run) in BENCHMARKS.items():
+            print(f"{name:12}{text}")
+        parser.exit()
+
+
+def _positive(number: Callable[[str], float]) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        value = number(text)
+        if value <= 0:
+            raise ValueError
+        return value
+
+    convert.__name__ = f"positive {number.__name__}"  # what argparse calls it in its message
+    return convert
+
+
+if __name__ == "__main__":
+    sys.exit(main())
