@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, cast
 
 from oko.errors import LimitExceeded
 
-from .codec import U8, U16, U32, U64, Chars, Exactly, Family, Layout, Pad, Repeat, Sized, malformed
+from .codec import BAD_LEN, U8, U16, U32, U64, Chars, Elements, Exactly, Family, Layout, Pad, Repeat, Sized, malformed
 from .constants import GROUP_ANY, MULTIPART_MORE, PORT_ANY, TABLE_ALL
 from .extension import LIST_REPLIES, LIST_REQUESTS, ExperimenterPart, ListReply, ListRequest
 from .instructions import Instructions
@@ -127,6 +127,45 @@ class TableStatsReply:
     entries: Annotated[tuple[TableStats, ...], Repeat(Layout(TableStats))] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TableProperty:
+    """What a table can do of one kind (section 7.3.5.5.2); `body` is the list that follows the length."""
+
+    type: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TableFeatures:
+    """What a table can do."""
+
+    table_id: Annotated[U8, Pad(5)]
+    name: Annotated[str, Chars(32)]
+    metadata_match: U64
+    metadata_write: U64
+    config: U32
+    max_entries: U32
+    properties: Annotated[
+        tuple[TableProperty, ...], Elements(Family("table property"), TableProperty, padded=False, what=BAD_LEN)
+    ] = ()
+
+
+@REQUESTS.member(12)
+@dataclass(frozen=True, slots=True)
+class TableFeaturesRequest:
+    """Ask what the tables can do; with entries, ask to change it."""
+
+    entries: Annotated[tuple[TableFeatures, ...], Repeat(Sized(Layout(TableFeatures)))] = ()
+
+
+@REPLIES.member(12)
+@dataclass(frozen=True, slots=True)
+class TableFeaturesReply:
+    """What the tables can do."""
+
+    entries: Annotated[tuple[TableFeatures, ...], Repeat(Sized(Layout(TableFeatures)))] = ()
+
+
 @REQUESTS.member(13)
 @dataclass(frozen=True, slots=True)
 class PortDescRequest:
@@ -186,13 +225,22 @@ RequestBody = (
     | FlowStatsRequest
     | AggregateRequest
     | TableStatsRequest
+    | TableFeaturesRequest
     | PortDescRequest
     | ListRequest
     | ExperimenterBody
     | UnknownBody
 )
 ReplyBody = (
-    Desc | FlowStatsReply | Aggregate | TableStatsReply | PortDescReply | ListReply | ExperimenterBody | UnknownBody
+    Desc
+    | FlowStatsReply
+    | Aggregate
+    | TableStatsReply
+    | TableFeaturesReply
+    | PortDescReply
+    | ListReply
+    | ExperimenterBody
+    | UnknownBody
 )
 
 

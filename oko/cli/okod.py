@@ -38,7 +38,7 @@ from oko.switch.port import PortSpec
 @click.option(
     "--bpffs",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, resolve_path=True),
     default=DEFAULT_BPFFS,
     envvar="OKO_BPFFS",
     show_default=True,

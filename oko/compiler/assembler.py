@@ -72,15 +72,13 @@ class Assembler:
         """dst = value, an unsigned number of up to 64 bits, in as few slots as it takes."""
         if value < 1 << 31:
             self._emit(isa.ALU64 | isa.MOV | isa.K, dst, imm=value)
+        elif value >= (1 << 64) - (1 << 31):
+            self._emit(isa.ALU64 | isa.MOV | isa.K, dst, imm=value - (1 << 64))
         elif value < 1 << 32:
             self._emit(isa.ALU | isa.MOV | isa.K, dst, imm=_signed32(value))
         else:
             self._emit(isa.LDDW, dst, imm=_signed32(value & 0xFFFFFFFF))
             self._emit(0, imm=_signed32(value >> 32))
-
-    def set_all_ones(self, dst: Register) -> None:
-        """dst = 2**64 - 1."""
-        self._emit(isa.ALU64 | isa.MOV | isa.K, dst, imm=-1)
 
     def load(self, width: int, dst: Register, src: Register, offset: int) -> None:
         """dst = the `width` bytes at src + offset, zero-extended."""
@@ -91,7 +89,7 @@ class Assembler:
         self._emit(isa.STX | isa.MEM | _SIZES[width], dst, src, offset)
 
     def store_value(self, width: int, dst: Register, offset: int, value: int) -> None:
-        """`value` (below 2**32) goes to dst + offset."""
+        """`value` (below 2**32, for 8 bytes below 2**31) goes to dst + offset."""
         self._emit(isa.ST | isa.MEM | _SIZES[width], dst, 0, offset, _signed32(value))
 
     def operate(self, operation: int, dst: Register, src: Register) -> None:
@@ -142,8 +140,10 @@ class Assembler:
 
         Raises LimitExceeded when a jump would be too long.
         """
-        targets = {index: label.position for index, label in self._jumps if label.position is not None}
-        assert len(targets) == len(self._jumps), "a label is used and never placed"
+        targets = {}
+        for index, label in self._jumps:
+            assert label.position is not None, f"the label '{label.name}' is used and never placed"
+            targets[index] = label.position
         kept = self._kept(targets)
         moved = list(itertools.accumulate(kept, initial=0))
         for index, target in targets.items():

@@ -16,14 +16,14 @@ from oko.compiler.pipeline import (
     XDP_DROP,
     Ingress,
     Pipeline,
-    bytes_of,
     emit_in_port,
     hash_key,
     rule_value,
     rules_map,
+    words_of,
 )
 from oko.compiler.plan import plan
-from oko.compiler.replay import REPLAY, SUBSTITUTES, emit_now, emit_random
+from oko.compiler.replay import REPLAY, SUBSTITUTES, emit_now, emit_processor, emit_random
 from oko.compiler.typeinfo import type_information
 from oko.errors import LimitExceeded, NotReadable
 from oko.flow.rule import Entry
@@ -85,10 +85,8 @@ def compile_image(
     indices = {number: index for index, number in enumerate(numbers)}
     by_interface = {(number if replay else ports[number]): (number, indices[number]) for number in numbers}
     ingress = Ingress(by_interface, replay)
-    planned = plan(ranked, runtime.layout)
-    pipeline = Pipeline(planned, runtime.layout, filters, ingress, indices)
+    pipeline = Pipeline(plan(ranked, runtime.layout), runtime.layout, filters, ingress, indices)
     main = generated("pipeline", pipeline.emit(), _FILE)
-    wanted = [filters[program] for program in planned.programs]
     maps = [
         ImageMap("counters", counters.counters(slots)),
         ImageMap("drops", counters.DROPS),
@@ -96,7 +94,7 @@ def compile_image(
     ]
     if not replay:
         maps.append(_devmap(numbers, ports))
-    return _assemble(main, wanted, maps, ingress, runtime)
+    return _assemble(main, filters, maps, ingress, runtime)
 
 
 def compile_trial(item: Filter, ports: Mapping[int, int], runtime: Runtime) -> Image:
@@ -106,16 +104,24 @@ def compile_trial(item: Filter, ports: Mapping[int, int], runtime: Runtime) -> I
     asm.set(Register.R0, XDP_DROP)
     asm.exit()
     ingress = Ingress({ifindex: (number, 0) for number, ifindex in ports.items()}, replay=False)
-    return _assemble(generated("trial", asm, _FILE), [item], [], ingress, runtime)
+    return _assemble(generated("trial", asm, _FILE), {item.id: item}, [], ingress, runtime)
 
 
-def _assemble(main: Part, wanted: list[Filter], maps: list[ImageMap], ingress: Ingress, runtime: Runtime) -> Image:
+def _assemble(
+    main: Part, filters: Mapping[int, Filter], maps: list[ImageMap], ingress: Ingress, runtime: Runtime
+) -> Image:
+    """Link `main` with what it calls, directly or not: the kernel refuses functions that nothing calls, such as a
+    program that only rules behind a rule for every packet name."""
+    called_by_main = {name for _, name in main.calls}
+    wanted = [item for _, item in sorted(filters.items()) if str(item.id) in called_by_main]
     parts = [main, *(from_filter(item, SUBSTITUTES if ingress.replay else {}) for item in wanted)]
     provided: dict[str, Callable[[], Part]] = {
         "oko_parse": lambda: from_program("oko_parse", runtime.parser, is_global=False),
-        "oko_in_port": lambda: generated("oko_in_port", emit_in_port(ingress), _FILE),
+        # Global, so that a program is verified for any port and not anew for each.
+        "oko_in_port": lambda: generated("oko_in_port", emit_in_port(ingress), _FILE, is_global=True),
         "oko_replay_now": lambda: generated("oko_replay_now", emit_now(), _FILE),
         "oko_replay_random": lambda: generated("oko_replay_random", emit_random(), _FILE),
+        "oko_replay_processor": lambda: generated("oko_replay_processor", emit_processor(), _FILE),
     }
     called = {name for part in parts for _, name in part.calls}
     linked = link([parts[0], *(make() for name, make in provided.items() if name in called), *parts[1:]])
@@ -150,7 +156,7 @@ def _rule_maps(pipeline: Pipeline, layout: KeyLayout, indices: Mapping[int, int]
     """The maps of the hashed rules, one for each number of words."""
     contents: dict[int, dict[bytes, bytes]] = {}
     for number, group in pipeline.hashed:
-        entries = contents.setdefault(len(bytes_of(layout, group.mask)), {})
+        entries = contents.setdefault(len(words_of(layout, group.mask)), {})
         for value, candidate in group.candidates.items():
             entries[hash_key(layout, number, group.mask, value)] = rule_value(candidate.entry, indices)
     return [

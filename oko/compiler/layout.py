@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from oko.errors import NotReadable
@@ -30,23 +31,20 @@ class KeyLayout:
 
     size: int
     members: dict[str, tuple[int, int]]
+    lower: Callable[[Match], Lowered] = field(init=False, repr=False, compare=False)
+    """The conditions of a match on headers, as one value and one mask. Cached: tables are lowered over and over."""
 
     def __post_init__(self) -> None:
         if self.size % WORD:
             raise NotReadable(f"struct oko_key is {self.size} bytes: it must be a multiple of {WORD}")
-        for field in FIELDS:
-            if field is not FILTER_PROG and field.member not in self.members:
+        for item in FIELDS:
+            if item is not FILTER_PROG and item.member not in self.members:
                 raise NotReadable(
-                    f"struct oko_key has no member {field.member} for the field {field.name}: rebuild the objects"
+                    f"struct oko_key has no member {item.member} for the field {item.name}: rebuild the objects"
                 )
-        object.__setattr__(self, "_lower", lru_cache(maxsize=1 << 17)(self._lower_match))
+        object.__setattr__(self, "lower", lru_cache(maxsize=1 << 17)(self._lower))
 
-    def lower(self, match: Match) -> Lowered:
-        """The conditions of `match` on headers, as one value and one mask."""
-        lowered: Lowered = self._lower(match)  # type: ignore[attr-defined]
-        return lowered
-
-    def _lower_match(self, match: Match) -> Lowered:
+    def _lower(self, match: Match) -> Lowered:
         value = mask = 0
         for condition in match.headers:
             shift = self._shift(condition.field)
@@ -54,9 +52,9 @@ class KeyLayout:
             mask |= condition.mask << shift
         return Lowered(value, mask)
 
-    def _shift(self, field: Field) -> int:
-        offset, size = self.members[field.member]
-        return (self.size - offset - size) * 8 + field.shift
+    def _shift(self, item: Field) -> int:
+        offset, size = self.members[item.member]
+        return (self.size - offset - size) * 8 + item.shift
 
     def words(self, number: int) -> tuple[bytes, ...]:
         """A value or mask of `Lowered` as the key's words, in the order of memory."""

@@ -1,6 +1,6 @@
 """Lays the functions of an image end to end and resolves what they say of each other.
 
-The main function comes first, then what the switch provides (parser, port, clock), then each filter program's
+The main function comes first, then what the switch provides (parser, port, clock …), then each filter program's
 entry, as a *global* function that the kernel verifies once, and its subprograms. Instructions of a program
 are copied as they were verified; only operands that were symbolic are filled in.
 """
@@ -19,8 +19,8 @@ from verifier import isa
 from verifier.isa import Instruction
 from verifier.program import Function, Program, Reference, ReferenceKind
 
-FUNCTION_LIMIT: Final = 255
-"""Functions of one image: BPF_MAX_SUBPROGS less the main one's own (<linux/bpf_verifier.h>)."""
+FUNCTION_LIMIT: Final = 256
+"""Functions of one image, the main one included: BPF_MAX_SUBPROGS (<linux/bpf_verifier.h>)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Part:
     lines: tuple[SourceLine, ...]
 
 
-def generated(name: str, asm: Assembler, file: str) -> Part:
+def generated(name: str, asm: Assembler, file: str, *, is_global: bool = False) -> Part:
     """A part that the compiler emitted. Its notes stand in for source lines."""
     instructions = asm.finish()
     notes = asm.notes if asm.notes and asm.notes[0][0] == 0 else [(0, name), *asm.notes]
     return Part(
         name,
         instructions,
-        (FunctionInfo(name, 0, False),),
+        (FunctionInfo(name, 0, is_global),),
         tuple(asm.references),
         tuple(asm.calls),
         tuple(SourceLine(index, file, note, number, 0) for number, (index, note) in enumerate(notes, start=1)),

@@ -63,6 +63,9 @@ REPLAY_OUTPUT: Final = 24
 REPLAY_DROP: Final = 28
 REPLAY_SIZE: Final = 32
 
+NO_ORDER: Final = (1 << 64) - 1
+"""The `order` of no rule: every rule's is lower."""
+
 
 def order(entry: Entry) -> int:
     """The rank of an entry among those of one segment, as a number: lower wins. 16 bits priority, 48 age."""
@@ -276,7 +279,7 @@ class Pipeline:
         for candidate in segment.inline:
             self._emit_inline(candidate, found, outranked=bool(hashed))
         if hashed:
-            asm.jump_if_value(isa.JEQ, R9, -1, following, wide=True)
+            asm.jump_if_value(isa.JEQ, R9, -1, following, wide=True)  # NO_ORDER, as it is sign-extended
         else:
             asm.jump(following)
         asm.place(found)
@@ -289,7 +292,7 @@ class Pipeline:
         """R9 = the order of the best hashed rule that matches, all ones if none; its slot and output in R7, R8."""
         asm = self._asm
         done = Label("hashes done")
-        asm.set_all_ones(R9)
+        asm.set(R9, NO_ORDER)
         asm.set(R7, 0)
         asm.set(R8, 0)
         for position, group in enumerate(groups):
@@ -298,7 +301,7 @@ class Pipeline:
             self.hashed.append((number, group))
             worse = Label("no better rule in this group")
             asm.note(
-                f"hash {number}: {len(bytes_of(self._layout, group.mask))} words, priority up to {group.top_priority}"
+                f"hash {number}: {len(words_of(self._layout, group.mask))} words, priority up to {group.top_priority}"
             )
             if position:
                 asm.set(R1, (0xFFFF - group.top_priority) << 48)
@@ -312,7 +315,7 @@ class Pipeline:
                 self._mask(int.from_bytes(mask, "little"), 8)
                 asm.store(8, FRAME, at, R1)
                 at += WORD
-            self._lookup(rules_map(len(bytes_of(self._layout, group.mask))), self._hash_key)
+            self._lookup(rules_map(len(words_of(self._layout, group.mask))), self._hash_key)
             asm.jump_if_value(isa.JEQ, R0, 0, worse, wide=True)
             asm.load(8, R1, R0, ORDER_OFFSET)
             asm.jump_if(isa.JGE, R1, R9, worse)
@@ -490,7 +493,7 @@ class Pipeline:
         asm.call_helper(HELPER_LOOKUP)
 
 
-def bytes_of(layout: KeyLayout, mask: int) -> list[bytes]:
+def words_of(layout: KeyLayout, mask: int) -> list[bytes]:
     """The words of the key that `mask` looks at."""
     return [word for word in layout.words(mask) if any(word)]
 

@@ -39,14 +39,33 @@ class Group:
 
     mask: int
     candidates: dict[int, Candidate] = field(default_factory=dict)
+    _projections: dict[int, set[int]] = field(default_factory=dict)
 
     @property
     def hashed(self) -> bool:
-        return len(self.candidates) > INLINE_LIMIT and self.mask != 0
+        return len(self.candidates) > INLINE_LIMIT
 
     @property
     def top_priority(self) -> int:
         return next(iter(self.candidates.values())).entry.rule.priority
+
+    def add(self, candidate: Candidate) -> None:
+        """Add the next rule in rank order. One with the value of an earlier rule can never win and is left out."""
+        value = candidate.lowered.value
+        if value in self.candidates:
+            return
+        self.candidates[value] = candidate
+        for common, values in self._projections.items():
+            values.add(value & common)
+
+    def overlaps(self, lowered: Lowered) -> bool:
+        """Whether some packet matches both a rule here and `lowered`."""
+        common = self.mask & lowered.mask
+        if common == self.mask:
+            return lowered.value & common in self.candidates
+        if common not in self._projections:
+            self._projections[common] = {value & common for value in self.candidates}
+        return lowered.value & common in self._projections[common]
 
 
 @dataclass(slots=True)
@@ -55,7 +74,6 @@ class Segment:
 
     program: int | None
     groups: dict[int, Group] = field(default_factory=dict)
-    _projections: dict[tuple[int, int], set[int]] = field(default_factory=dict)
 
     @property
     def inline(self) -> list[Candidate]:
@@ -76,32 +94,13 @@ class Segment:
         return sorted((group for group in self.groups.values() if group.hashed), key=lambda group: -group.top_priority)
 
     def add(self, candidate: Candidate) -> None:
-        """Add the next rule in rank order. One with the mask and value of an earlier rule can never win and
-        is left out."""
-        group = self.groups.setdefault(candidate.lowered.mask, Group(candidate.lowered.mask))
-        if candidate.lowered.value in group.candidates:
-            return
-        group.candidates[candidate.lowered.value] = candidate
-        for (mask, common), values in self._projections.items():
-            if mask == group.mask:
-                values.add(candidate.lowered.value & common)
+        """Add the next rule in rank order."""
+        mask = candidate.lowered.mask
+        self.groups.setdefault(mask, Group(mask)).add(candidate)
 
     def overlaps(self, lowered: Lowered) -> bool:
         """Whether some packet matches both a rule here and `lowered`."""
-        for mask, group in self.groups.items():
-            common = mask & lowered.mask
-            if common == mask:
-                if lowered.value & mask in group.candidates:
-                    return True
-            elif lowered.value & common in self._projection(group, common):
-                return True
-        return False
-
-    def _projection(self, group: Group, common: int) -> set[int]:
-        key = (group.mask, common)
-        if key not in self._projections:
-            self._projections[key] = {value & common for value in group.candidates}
-        return self._projections[key]
+        return any(group.overlaps(lowered) for group in self.groups.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +143,13 @@ def plan(ranked: Iterable[Entry], layout: KeyLayout) -> Plan:
 
 def _home(segments: list[Segment], program: int | None, lowered: Lowered) -> Segment | None:
     """The earliest segment of `program` that the rule may stand in: it overlaps nothing in the segments after."""
+    first = next((index for index, segment in enumerate(segments) if segment.program == program), None)
+    if first is None:
+        return None
     home = None
-    for segment in reversed(segments):
+    for segment in reversed(segments[first + 1 :]):
         if segment.program == program:
             home = segment
         if segment.overlaps(lowered):
-            break
-    return home
+            return home
+    return segments[first]

@@ -1,7 +1,7 @@
-"""What a replay image has in place of the world: a clock and random numbers that repeat.
+"""What a replay image has in place of the world: a clock and random numbers that repeat, and a single processor.
 
 The array `replay` holds one `struct replay` (offsets in `pipeline`): who replays sets the time and the port,
-the image answers with its decision. Calls of clock and random helpers become calls of the functions here.
+the image answers with its decision. Calls of the helpers that ask the world become calls of the functions here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ REPLAY: Final = MapSpec("replay", MapType.ARRAY, 4, REPLAY_SIZE, 1, BPF_F_MMAPAB
 SUBSTITUTES: Final = {
     5: "oko_replay_now",  # bpf_ktime_get_ns
     7: "oko_replay_random",  # bpf_get_prandom_u32
+    8: "oko_replay_processor",  # bpf_get_smp_processor_id
     125: "oko_replay_now",  # bpf_ktime_get_boot_ns
     160: "oko_replay_now",  # bpf_ktime_get_coarse_ns
 }
@@ -48,6 +49,14 @@ def emit_random() -> Assembler:
         asm.operate(isa.XOR, Register.R0, Register.R2)
     asm.store(8, Register.R1, 0, Register.R0)
     asm.operate_value(isa.RSH, Register.R0, 32)
+    asm.exit()
+    return asm
+
+
+def emit_processor() -> Assembler:
+    """Processor 0, whichever runs the replay."""
+    asm = Assembler()
+    asm.set(Register.R0, 0)
     asm.exit()
     return asm
 

@@ -6,6 +6,7 @@ each function and the strings. The types of maps stay with the object that decla
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ _TYPES: Final[tuple[Type, ...]] = (
     FuncProto(_INT_ID, (Parameter("ctx", _CONTEXT_ID),)),
     FuncProto(_INT_ID, ()),
 )
+
+_NO_IDENTIFIER: Final = re.compile(r"\A[^A-Za-z_]|[^A-Za-z0-9_]")
+_LONGEST_NAME: Final = 127
+"""KSYM_NAME_LEN of Linux 6.1, less the NUL."""
 
 _FUNC_INFO: Final = struct.Struct("<II")
 _LINE_INFO: Final = struct.Struct("<IIII")
@@ -61,7 +66,7 @@ def type_information(functions: Sequence[FunctionInfo], lines: Sequence[SourceLi
     types = list(_TYPES)
     for function in functions:
         prototype = _CONTEXT_PROTO_ID if function.is_global else _STATIC_PROTO_ID
-        types.append(Func(function.name, prototype, GLOBAL if function.is_global else STATIC))
+        types.append(Func(_identifier(function.name), prototype, GLOBAL if function.is_global else STATIC))
     btf, offsets = encode(types, chain.from_iterable((line.file, line.text) for line in lines))
     func_info = b"".join(_FUNC_INFO.pack(function.start, type_id) for type_id, function in functions_by_id.items())
     line_info = b"".join(
@@ -74,3 +79,8 @@ def type_information(functions: Sequence[FunctionInfo], lines: Sequence[SourceLi
         for line in lines
     )
     return btf, func_info, line_info
+
+
+def _identifier(name: str) -> str:
+    """The name of a symbol as the kernel takes it: compilers and authors write dots and letters beyond ASCII, too."""
+    return _NO_IDENTIFIER.sub("_", name)[:_LONGEST_NAME]

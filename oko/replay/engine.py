@@ -6,7 +6,7 @@ Both take the time, the port and the frame of each packet and say what the switc
 from __future__ import annotations
 
 import contextlib
-import mmap
+import os
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from typing import Final, Protocol, Self
 
 from oko.compiler import counters
 from oko.compiler.compile import Runtime, compile_image
-from oko.compiler.counters import Drop
+from oko.compiler.counters import Drop, program_slot
 from oko.compiler.image import Filter
-from oko.compiler.pipeline import REPLAY_IN_PORT, REPLAY_NOW, REPLAY_RANDOM, REPLAY_RULE
+from oko.compiler.pipeline import REPLAY_IN_PORT, REPLAY_NOW, REPLAY_RANDOM, REPLAY_RULE, output_of
 from oko.compiler.replay import Random
 from oko.flow.reference import FilterProgram, Reason, ReferenceSwitch
 from oko.flow.tables import Tables
@@ -65,13 +65,26 @@ class Engine(Protocol):
 
 
 class ReferenceEngine:
-    """The reference switch, its programs run by the interpreter. Needs no rights at all."""
+    """The reference switch, its programs run by the interpreter. Needs no rights at all.
+
+    `maps` are those of the programs, called as in an image.
+    """
 
     name = "reference"
 
     def __init__(self, tables: Tables, programs: Mapping[int, Program], ports: Collection[int]) -> None:
+        """Raises BadAction for what the image cannot do either."""
+        indices = {port: index for index, port in enumerate(sorted(ports))}
+        for entry in tables:
+            output_of(entry.rule, indices)
         random = Random(SEED)
         interpreters = {number: Interpreter(program) for number, program in programs.items()}
+
+        self.maps = {
+            f"{number}.{name}": simulated
+            for number, interpreter in interpreters.items()
+            for name, simulated in interpreter.maps.items()
+        }
 
         def runner(interpreter: Interpreter) -> FilterProgram:
             def run(frame: bytes, in_port: int, now: int) -> int:
@@ -102,7 +115,11 @@ class ReferenceEngine:
 
 
 class KernelEngine:
-    """The replay image, run by BPF_PROG_TEST_RUN. A context manager."""
+    """The replay image, run by BPF_PROG_TEST_RUN. A context manager, which keeps the thread on one CPU while it is
+    open: what a program has per CPU is then one, as in the reference.
+
+    `maps` are those of the image that outlive it, by name.
+    """
 
     name = "kernel"
 
@@ -110,27 +127,29 @@ class KernelEngine:
         self, tables: Tables, programs: Mapping[int, Program], ports: Collection[int], runtime: Runtime
     ) -> None:
         """Compile and load. Raises KernelError, LimitExceeded, BadAction."""
-        filters = {number: Filter(number, slot, program) for slot, (number, program) in enumerate(programs.items())}
-        self._slots = {number: item.slot for number, item in filters.items()}
+        self._slots: dict[int, int] = {}
+        for number in programs:
+            self._slots[number] = program_slot(set(self._slots.values()))
+        filters = {number: Filter(number, self._slots[number], program) for number, program in programs.items()}
         self._ports = sorted(ports)
         image = compile_image(
             tables.ranked(), filters, dict.fromkeys(ports, 0), runtime, slots=tables.slots, replay=True
         )
         with contextlib.ExitStack() as own:
-            maps: dict[str, Map] = {}
+            own.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+            self.maps: dict[str, Map] = {}
             for item in filters.values():
                 for name, created in make_program_maps(item, item.program.maps).items():
-                    maps[name] = own.enter_context(created)
+                    self.maps[name] = own.enter_context(created)
             for wanted in image.maps:
                 if wanted.shared and wanted.program is None:
-                    maps[wanted.name] = own.enter_context(create_map(wanted.name, wanted.spec))
-            loaded = own.enter_context(LoadedImage.load("oko_replay", image, maps))
+                    self.maps[wanted.name] = own.enter_context(create_map(wanted.name, wanted.spec))
+            loaded = own.enter_context(LoadedImage.load("oko_replay", image, self.maps))
             self._program = loaded.program
-            self._programs = maps.get("programs")
-            self._memory: mmap.mmap | None = maps["replay"].memory() if "replay" in maps else None
-            if self._memory is not None:
-                own.callback(self._memory.close)
-                _U64.pack_into(self._memory, REPLAY_RANDOM, SEED)
+            self._memory = self.maps["replay"].memory()
+            own.callback(self._memory.close)
+            _U64.pack_into(self._memory, REPLAY_RANDOM, SEED)
             self._own = own.pop_all()
 
     def __enter__(self) -> Self:
@@ -140,12 +159,10 @@ class KernelEngine:
         self._own.close()
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
-        memory = self._memory
-        assert memory is not None, "every replay image has the map replay: it counts its drops there"
-        _U64.pack_into(memory, REPLAY_NOW, now)
-        _QUESTION.pack_into(memory, REPLAY_IN_PORT, in_port, 0, 0, 0)
+        _U64.pack_into(self._memory, REPLAY_NOW, now)
+        _QUESTION.pack_into(self._memory, REPLAY_IN_PORT, in_port, 0, 0, 0)
         self._program.test_run(frame)
-        rule, output, drop = _ANSWER.unpack_from(memory, REPLAY_RULE)
+        rule, output, drop = _ANSWER.unpack_from(self._memory, REPLAY_RULE)
         return Decided(
             rule - 1 if rule else None,
             self._ports[output - 1] if output else None,
@@ -153,8 +170,8 @@ class KernelEngine:
         )
 
     def program_counts(self, program: int) -> tuple[int, int]:
-        if self._programs is None:
+        if "programs" not in self.maps:
             return 0, 0
-        values = self._programs.lookup_percpu(self._slots[program].to_bytes(4, "little")) or ()
+        values = self.maps["programs"].lookup_percpu(self._slots[program].to_bytes(4, "little")) or ()
         per_cpu = [counters.PROGRAM.unpack(value) for value in values]
         return sum(runs for runs, _, _ in per_cpu), sum(matches for _, matches, _ in per_cpu)

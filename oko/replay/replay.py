@@ -109,14 +109,14 @@ def replay(
         frame = packet.data
         if packet.wire_length > len(frame):
             report.snapped += 1
-            frame += bytes(min(packet.wire_length, LONGEST + 1) - len(frame))
+            frame = frame.ljust(min(packet.wire_length, LONGEST + 1), b"\0")
         if len(frame) > LONGEST:
             report.oversize += 1
             continue
         if len(frame) < SHORTEST:
             decided = Decided(drop=Drop.RUNT)
         else:
-            decided = engine.decide(frame, in_port or _port(packet.interface), now)
+            decided = engine.decide(frame, _port(packet.interface) if in_port is None else in_port, now)
         if decided.slot is not None:
             won[decided.slot] += 1
             won_bytes[decided.slot] += len(frame)

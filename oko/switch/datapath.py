@@ -53,8 +53,8 @@ class Datapath:
         self.pins = pins_of(bridge, mount)
         if self.pins.exists():
             raise BridgeError(
-                f"bridge {bridge} has a datapath at {self.pins} that this run directory knows nothing of: name the right "
-                "one with --rundir, or remove the pins"
+                f"bridge {bridge} has a datapath at {self.pins} that this run directory knows nothing of: "
+                "name the right one with --rundir, or remove the pins"
             )
         self._own = contextlib.ExitStack()
         self._maps: dict[str, Map] = {}

@@ -81,10 +81,14 @@ class RunDirectory:
         except OSError as error:
             raise BridgeError(f"the run directory {self.path}: {error.strerror}: name another with --rundir") from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BridgeError(f"bridge {bridge}: an okod runs it already (process {self.pid(bridge)})") from None
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    # Without a process id it is `pid` that holds it, for a moment, or an okod that will write its own.
+                    if pid := self.pid(bridge):
+                        raise BridgeError(f"bridge {bridge}: an okod runs it already (process {pid})") from None
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()

@@ -70,6 +70,8 @@ from ofext.multipart import (
     PortDescRequest,
     ReplyBody,
     RequestBody,
+    TableFeaturesReply,
+    TableFeaturesRequest,
     TableStats,
     TableStatsReply,
     TableStatsRequest,
@@ -101,7 +103,7 @@ from oko.flow.rule import Command
 from oko.flow.rule import FlowMod as Selection
 from oko.switch.bridge import Bridge
 from oko.switch.schema import schema
-from oko.switch.wire import read_flow_mod, write_instructions, write_match
+from oko.switch.wire import read_flow_mod, table_features, write_instructions, write_match
 
 _NS: Final = 1_000_000_000
 
@@ -272,6 +274,10 @@ class Session:
                 )
             case TableStatsRequest():
                 return TableStatsReply((self._table(),))
+            case TableFeaturesRequest(entries=()):
+                return TableFeaturesReply((table_features(),))
+            case TableFeaturesRequest():
+                raise _unsupported("table-features-failed/eperm", "changing what a table can do")
             case PortDescRequest():
                 return PortDescReply(tuple(Port(port.number, port.mac, port.name) for port in self._bridge.ports))
             case ProgramListRequest():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
@@ -12,15 +13,31 @@ from ofext.extension import EXPERIMENTER
 from ofext.instructions import ApplyActions as WireApplyActions
 from ofext.instructions import Instruction as WireInstruction
 from ofext.instructions import Output as WireOutput
+from ofext.multipart import TableFeatures, TableProperty
 from ofext.oxm import Oxm
 from oko.errors import BadAction, BadFlowMod, BadInstruction, BadMatch
 from oko.flow.action import MAX_PORT, ApplyActions, Output
-from oko.flow.fields import BY_OXM, OXM_EXPERIMENTER
+from oko.flow.fields import BY_OXM, FIELDS, OXM_EXPERIMENTER
 from oko.flow.match import Condition, Match
 from oko.flow.rule import Command, FlowMod, Rule
 
 _FLAGS: Final = FlowModFlag.RESET_COUNTS | FlowModFlag.CHECK_OVERLAP
-_NO_LIMIT: Final = 0xFFFF
+# Types of table properties, instructions and actions (OpenFlow 1.3.5, 7.3.5.5.2, 7.2.4, 7.2.5).
+_INSTRUCTIONS: Final = 0
+_NEXT_TABLES: Final = 2
+_WRITE_ACTIONS: Final = 4
+_APPLY_ACTIONS_PROPERTY: Final = 6
+_MATCH: Final = 8
+_WILDCARDS: Final = 10
+_WRITE_SETFIELD: Final = 12
+_APPLY_SETFIELD: Final = 14
+_APPLY_ACTIONS: Final = 4
+_OUTPUT: Final = 0
+_OXM_HEADER: Final = struct.Struct(">HBB")
+_ELEMENT: Final = struct.Struct(">HH")
+_MOST_RULES: Final = 1 << 20
+"""What the switch says that a table holds. Memory is the limit."""
+
 _DELETES: Final = (Command.DELETE, Command.DELETE_STRICT)
 
 
@@ -91,6 +108,28 @@ def read_flow_mod(message: messages.FlowMod) -> FlowMod:
         message.out_port if deletes and message.out_port != PORT_ANY else None,
         bool(message.flags & FlowModFlag.RESET_COUNTS),
         bool(message.flags & FlowModFlag.CHECK_OVERLAP),
+    )
+
+
+def table_features() -> TableFeatures:
+    """What table 0 can do. filter_prog is left out: Open vSwitch gives up on a reply with a field it does not know."""
+    fields = b"".join(
+        _OXM_HEADER.pack(field.oxm_class, field.oxm_field << 1, field.size)
+        for field in FIELDS
+        if field.oxm_class != OXM_EXPERIMENTER
+    )
+    properties = {
+        _INSTRUCTIONS: _ELEMENT.pack(_APPLY_ACTIONS, _ELEMENT.size),
+        _NEXT_TABLES: b"",
+        _WRITE_ACTIONS: b"",
+        _APPLY_ACTIONS_PROPERTY: _ELEMENT.pack(_OUTPUT, _ELEMENT.size),
+        _MATCH: fields,
+        _WILDCARDS: fields,
+        _WRITE_SETFIELD: b"",
+        _APPLY_SETFIELD: b"",
+    }
+    return TableFeatures(
+        0, "table0", 0, 0, 0, _MOST_RULES, tuple(TableProperty(kind, body) for kind, body in properties.items())
     )
 
 

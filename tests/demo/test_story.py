@@ -12,6 +12,7 @@ import pytest
 
 from demo import story
 from oko.errors import OkoError
+from oko.replay.capture import CaptureWriter, Packet
 
 pytestmark = pytest.mark.needs_bpf
 
@@ -95,3 +96,17 @@ def test_failure_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flo
         story.tell()
     assert failure in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_replays_a_capture_instead(tmp_path: Path) -> None:
+    capture = tmp_path / "in.pcap"
+    arp = bytes(12) + b"\x08\x06" + bytes(28)
+    with CaptureWriter(capture) as writer:
+        for time_ns in range(3):
+            writer.write(Packet(time_ns, arp, len(arp), 0))
+    done = subprocess.run(
+        [sys.executable, "-m", "demo", "--pcap", capture], cwd=story.ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert ["3", "126", "priority=100,arp,in_port=1 actions=output:2"] in rows
