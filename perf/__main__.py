@@ -26,7 +26,7 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
     ),
     "reload": (
         "swap images under full load and account for every frame",
-        lambda options: reload(options.reloads),
+        lambda options: reload(options.reloads, options.generators),
     ),
 }
 """What each says of itself, and how it is run."""
@@ -57,6 +57,12 @@ def _arguments() -> argparse.Namespace:
     made["forward"].add_argument("--seconds", type=_positive(float), default=2.0, help="of each run (default 2)")
     made["forward"].add_argument("--rounds", type=_positive(int), default=7, help="default 7")
     made["reload"].add_argument("--reloads", type=_positive(int), default=200, help="default 200")
+    made["reload"].add_argument(
+        "--generators",
+        type=_positive(int),
+        default=1,
+        help="processes that send (default 1); with more, the driver's count of what gen sent is not exact",
+    )
     return parser.parse_args()
 
 

@@ -65,10 +65,10 @@ class Forward:
     def __str__(self) -> str:
         lines = [f"{'':14}{'Mpps delivered':>24}{'ns per frame net of drop':>28}"]
         for name in SWITCHES:
-            rates = spread([run.rate for run in self.runs(name)], 2)
-            costs = "" if name == DROP else spread(self.net_costs(name), 0)
+            rates = spread([run.rate for run in self.runs(name)], 3)
+            costs = "" if name == DROP else spread(self.net_costs(name), 1)
             lines.append(f"{name:14}{rates:>24}{costs:>28}")
-        lines.append(f"oko / hand-written, of each round: {spread(self.ratios, 2)}")
+        lines.append(f"oko / hand-written, of each round: {spread(self.ratios, 3)}")
         for name in SWITCHES:
             total = self.runs(name)
             sent, dropped = sum(run.account.sent for run in total), sum(run.account.dropped for run in total)

@@ -1,16 +1,20 @@
 """`Track`: two veth pairs ``gen—p1`` and ``p2—sink``, frames in at one end and counted at the other.
 
 Frames are made by a live test run (net/bpf/test_run.c), which redirects them into gen; they arrive at p1, where the
-switch under test is, and those that it sends to p2 arrive at sink. No frame of the track meets the stack but the markers.
+switch under test is, and those that it sends to p2 arrive at sink. Only the markers of `Track.drain` meet the stack.
 """
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Final, Self
 
@@ -25,19 +29,26 @@ from perf.account import DRIVER_DROPS, HOPS, Account, driver_statistics
 from perf.switches import Switch
 from perf.xdp import XdpObject
 
-FRAME: Final = bytes(Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1000, dport=2000) / bytes(18))
+FRAME: Final = bytes(
+    Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    / IP(src="10.0.0.1", dst="10.0.0.2")
+    / UDP(sport=1000, dport=2000)
+    / bytes(18)
+)
 """60 bytes: the shortest frame of Ethernet, without FCS."""
 
 _PAIRS: Final = (("gen", "p1"), ("p2", "sink"))
-_CHUNK: Final = 1 << 18  # frames of one test run, some 50 ms: each makes a page pool anew, and ends in time
+_WARM_UP: Final = 1 << 19  # frames
+_BURST: Final = 1 << 22  # frames of one test run of a background load, about a second
 _MARKER: Final = 0x88B5  # the ethertype that sink.c passes on
 _MARKER_TIMEOUT: Final = 0.5  # seconds until the next marker is sent
 _MARKERS: Final = 20
+_PATIENCE: Final = 20  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A load from its first frame to the arrival of its last, `duration` in ns."""
+    """A load and how long its frames took, in ns."""
 
     account: Account
     duration: int
@@ -80,10 +91,31 @@ class Track:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._own.close()
 
-    def send(self, enough: Callable[[], bool]) -> None:
-        """Send at full speed until `enough`. The global interpreter lock is free while the frames are made."""
-        while not enough():
-            self._generator.program.test_run_live(FRAME, _CHUNK)
+    @contextlib.contextmanager
+    def load(self, generators: int) -> Iterator[None]:
+        """Full load, from so many processes, while the context lasts. Raises OkoError when one of them failed."""
+        context = multiprocessing.get_context("fork")
+        ended = context.Event()
+        processes = [context.Process(target=self._generate, args=(ended, os.getpid())) for _ in range(generators)]
+        for process in processes:
+            process.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            for process in processes:
+                process.join()
+        if any(process.exitcode for process in processes):
+            raise OkoError("a generator ended with an error: see its message above")
+
+    def await_frames(self, count: int) -> None:
+        """Returns when so many frames more have arrived at the sink. Raises OkoError when they do not come."""
+        wanted = self._sink.count("frames") + count
+        deadline = time.monotonic() + _PATIENCE
+        while self._sink.count("frames") < wanted:
+            if time.monotonic() > deadline:
+                raise OkoError(f"in {_PATIENCE} s, fewer than {count} frames arrived at the sink")
+            os.sched_yield()
 
     def drain(self) -> None:
         """Returns when no frame is on its way any more.
@@ -109,17 +141,33 @@ class Track:
         return Account(
             sent,
             self._sink.count("frames") + switch.delivered(),
-            dict(switch.drops()) | {place: statistics[name][counter] for place, (name, counter) in DRIVER_DROPS.items()},
+            dict(switch.drops())
+            | {place: statistics[name][counter] for place, (name, counter) in DRIVER_DROPS.items()},
             {place: statistics[name][counter] for place, (name, counter) in HOPS.items()},
         )
 
     def run(self, switch: Switch, seconds: float) -> Run:
-        """Send for so long, and wait until everything has arrived."""
+        """Send for about so long, in one test run, and wait until everything has arrived."""
+        self.drain()
+        # A run of more than one frame changes the kernel's XDP dispatcher, before and after, and waits for it: some
+        # 30 ms that no frame takes part in.
+        around = self._send(2)
+        warm_up = max(self._send(_WARM_UP) - around, 1)
+        frames = max(int(seconds * 1e9 * _WARM_UP / warm_up), 2)
         self.drain()
         before = self.account(switch)
-        start = time.monotonic_ns()
-        deadline = start + int(seconds * 1e9)
-        self.send(lambda: time.monotonic_ns() >= deadline)
+        duration = self._send(frames) - around
         self.drain()
-        duration = time.monotonic_ns() - start
         return Run(self.account(switch).since(before), duration)
+
+    def _send(self, frames: int) -> int:
+        """Send so many frames at full speed; the time that took, in ns."""
+        start = time.monotonic_ns()
+        self._generator.program.test_run_live(FRAME, frames)
+        return time.monotonic_ns() - start
+
+    def _generate(self, ended: Event, parent: int) -> None:
+        """What a process of `load` does; it also ends when its parent is gone."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while not ended.is_set() and os.getppid() == parent:
+            self._send(_BURST)

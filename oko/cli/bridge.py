@@ -56,8 +56,5 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @click.argument("bridge")
 @click.pass_obj
 def delete(invocation: Invocation, bridge: str) -> None:
-    """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back.
-
-    Run it in the network namespace that okod ran in.
-    """
+    """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back."""
     remove_bridge(invocation.rundir, bridge)

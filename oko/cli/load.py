@@ -11,7 +11,7 @@ from ofext.extension import LoadFlag, ProgramLoaded
 from ofext.load import chunks
 from oko.cli.entry import Invocation, common_options, read_file, run
 from oko.cli.program import PROGRAM_ID
-from oko.errors import ProtocolError
+from oko.errors import OkoError, ProtocolError, RemoteError
 
 
 @click.command("oko-load")
@@ -37,7 +37,10 @@ def command(
     if verify_only:
         flags |= LoadFlag.VERIFY_ONLY
     with invocation.connect(bridge) as client:
-        loaded = client.request(*chunks(program_id, "", elf, flags))
+        try:
+            loaded = client.request(*chunks(program_id, "", elf, flags))
+        except RemoteError as error:
+            raise OkoError(f"{file}: {error}", details=error.details) from None
     if not isinstance(loaded, ProgramLoaded):
         raise ProtocolError(f"{bridge} answered a load with {type(loaded).__name__}")
     verb = "would be accepted" if verify_only else "loaded"

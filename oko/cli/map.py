@@ -24,6 +24,7 @@ from oko.errors import BadMapAccess, UnknownMap
 from oko.switch.schema import Schema, Value, read, write
 from verifier.program import MapType
 
+_ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 _PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
 
 
@@ -53,8 +54,7 @@ def list_(invocation: Invocation, bridge: str, program_id: int | None, as_json: 
                     "key_size": found.key_size,
                     "value_size": found.value_size,
                     "max_entries": found.max_entries,
-                    "key": _schema(found.key_schema, found.key_size),
-                    "value": _schema(found.value_schema, found.value_size),
+                    **dict(zip(("key", "value"), _schemas(found), strict=True)),
                 }
                 for found in maps
             ]
@@ -105,8 +105,7 @@ def update(invocation: Invocation, *, bridge: str, program_id: int, name: str, k
     """
     with invocation.connect(bridge) as client:
         described = _described(client, program_id, name)
-        key_schema = _schema(described.key_schema, described.key_size)
-        value_schema = _schema(described.value_schema, described.value_size)
+        key_schema, value_schema = _schemas(described)
         key_bytes = write(key_schema, _parse(key_schema, key))
         parsed = _parse(value_schema, value)
         base = _present(client, described, key_bytes) if _is_partial(value_schema, parsed) else None
@@ -153,10 +152,17 @@ def _is_partial(described: Schema, value: Value) -> bool:
     )
 
 
-def _schema(text: str, size: int) -> Schema:
-    """A schema as it was sent; where none was, that of plain bytes."""
-    schema: Schema = json.loads(text) if text else {"kind": "bytes", "size": size}
-    return schema
+def _schemas(described: MapDescription) -> tuple[Schema, Schema]:
+    """How keys and values are written. Where the program says nothing, an index of an array is a number, all else
+    bytes."""
+    key: Schema = {"kind": "bytes", "size": described.key_size}
+    if described.type in _ARRAYS:
+        key = {"kind": "int", "size": described.key_size, "signed": False, "network": False}
+    value: Schema = {"kind": "bytes", "size": described.value_size}
+    return (
+        json.loads(described.key_schema) if described.key_schema else key,
+        json.loads(described.value_schema) if described.value_schema else value,
+    )
 
 
 def _parse(described: Schema, text: str) -> Value:
@@ -176,8 +182,8 @@ def _parse(described: Schema, text: str) -> Value:
 
 
 def _shown(entry: MapEntry, described: MapDescription) -> dict[str, Value]:
-    value_schema = _schema(described.value_schema, described.value_size)
-    key = read(_schema(described.key_schema, described.key_size), entry.key)
+    key_schema, value_schema = _schemas(described)
+    key = read(key_schema, entry.key)
     if described.type not in _PER_CPU:
         return {"key": key, "value": read(value_schema, entry.value)}
     size = described.value_size

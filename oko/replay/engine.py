@@ -58,7 +58,7 @@ class Engine(Protocol):
     name: str
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
-        """`frame` has SHORTEST to LONGEST bytes, `now` is in ns and never goes back."""
+        """`frame` has SHORTEST to LONGEST bytes, `in_port` is one of the ports, `now` is in ns and never goes back."""
 
     def program_counts(self, program: int) -> tuple[int, int]:
         """How often the program ran, and how often it matched."""
@@ -118,7 +118,7 @@ class KernelEngine:
     """The replay image, run by BPF_PROG_TEST_RUN. A context manager, which keeps the thread on one CPU while it is
     open: what a program has per CPU is then one, as in the reference.
 
-    `maps` are those of the image that outlive it, by name.
+    `maps` are the programs' and those of the counters, by their name in the image.
     """
 
     name = "kernel"

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ofext.extension import NAME_LIMIT
 from oko.compiler.compile import Runtime, compile_image, compile_trial
 from oko.compiler.counters import Drop, program_slot
 from oko.compiler.image import Filter, Image
 from oko.compiler.pipeline import output_of
 from oko.errors import (
     BadMapAccess,
+    LimitExceeded,
     MapShapeChanged,
     OkoError,
     ProgramInUse,
@@ -109,6 +111,9 @@ class Bridge:
         )
         item = Filter(program_id, slot, program)
         loaded = LoadedFilter(item, name or program.name)
+        for told in (loaded.name, *(spec.name for spec in program.maps)):
+            if len(told.encode()) > NAME_LIMIT:
+                raise LimitExceeded(f"bytes of the name {told}", len(told.encode()), NAME_LIMIT)
         made = make_program_maps(item, self._new_maps(item, replaced.filter.program if replaced else None, fresh_maps))
         try:
             self._datapath.try_program(compile_trial(item, self._interfaces, self._runtime), made)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from oko.errors import BridgeError
 
@@ -75,20 +75,7 @@ class RunDirectory:
     def claim(self, bridge: str) -> Iterator[None]:
         """Be the only okod of `bridge` while the context lasts. Raises BridgeError when another is."""
         path = self._file(bridge, "pid")
-        try:
-            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-            file = path.open("a+")
-        except OSError as error:
-            raise BridgeError(f"the run directory {self.path}: {error.strerror}: name another with --rundir") from None
-        with file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    # Without a process id it is `pid` that holds it, for a moment, or an okod that will write its own.
-                    if pid := self.pid(bridge):
-                        raise BridgeError(f"bridge {bridge}: an okod runs it already (process {pid})") from None
+        with self._lock(bridge, path) as file:
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -96,6 +83,27 @@ class RunDirectory:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+
+    def _lock(self, bridge: str, path: Path) -> TextIO:
+        """The file at `path`, locked. Raises BridgeError."""
+        while True:
+            try:
+                self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+                file = path.open("a+")
+            except OSError as error:
+                message = f"the run directory {self.path}: {error.strerror}: name another with --rundir"
+                raise BridgeError(message) from None
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The okod before may have removed the file in between: then others would lock another one.
+                if _is_at(file, path):
+                    return file
+                file.close()
+            except BlockingIOError:
+                file.close()
+                # Without a process id it is `pid` that holds it, for a moment, or an okod that will write its own.
+                if pid := self.pid(bridge):
+                    raise BridgeError(f"bridge {bridge}: an okod runs it already (process {pid})") from None
 
     def read(self, bridge: str) -> BridgeRecord:
         """What was written down of a bridge. Raises BridgeError when there is none, or it cannot be read."""
@@ -129,3 +137,11 @@ class RunDirectory:
         if not _NAME.fullmatch(bridge):
             raise BridgeError(f"{bridge!r} is no name for a bridge: letters, digits, _ and -, at most 32")
         return self.path / f"{bridge}.{suffix}"
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Whether an open file still has this path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,9 +38,10 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     """``counting("-DENTRIES=8")`` compiles counting.c and returns the object."""
     target = tmp_path_factory.mktemp("counting") / "counting.o"
 
+    @cache
     def build(*flags: str) -> bytes:
-        includes = ["-I", SOURCES / "include", "-isystem", f"/usr/include/{platform.machine()}-linux-gnu"]
-        options = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", *includes, *flags]
+        system = f"/usr/include/{platform.machine()}-linux-gnu"
+        options = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", f"-I{SOURCES / 'include'}", "-isystem", system, *flags]
         subprocess.run(["clang", *options, "-c", HERE / "counting.c", "-o", target], check=True)
         return target.read_bytes()
 
@@ -62,7 +64,8 @@ class Rig:
 
     def attach(self) -> None:
         """Let the ports take packets."""
-        self.inside(lambda: [port.attach(self.datapath) for port in self.ports])
+        for port in self.ports:
+            self.inside(partial(port.attach, self.datapath))
 
     def raw(self, requests: Sequence[bytes]) -> list[Message]:
         """What the session answers to messages that arrive together."""

@@ -5,6 +5,9 @@
 #ifndef ENTRIES
 #define ENTRIES 4
 #endif
+#ifndef ANSWER
+#define ANSWER OKO_MATCH
+#endif
 
 enum colour {
 	RED,
@@ -41,7 +44,7 @@ struct {
 	__type(value, __u32);
 } packets SEC(".maps");
 
-const volatile __u32 answer = OKO_MATCH;
+const volatile __u32 answer = ANSWER;
 
 SEC("filter")
 int counting(struct xdp_md *ctx)

@@ -187,17 +187,16 @@ REFUSED: dict[str, tuple[Message | bytes, str]] = {
 }
 
 
-def test_what_is_refused_changes_nothing(loaded: Rig, subtests: pytest.Subtests) -> None:
+@pytest.mark.parametrize(("message", "expected"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_changes_nothing(loaded: Rig, message: Message | bytes, expected: str) -> None:
     before = state(loaded)
-    for name, (message, expected) in REFUSED.items():
-        with subtests.test(name):
-            request = message if isinstance(message, bytes) else encode(message, 1)
-            answers = loaded.raw([request, encode(BarrierRequest(), 2)])
-            assert [error_name(answer) for answer in answers[:-1]] == [expected]
-            assert answers[-1] == BarrierReply()
-            if isinstance(answers[0], Error):
-                assert answers[0].data == request[:64]
-            assert state(loaded) == before
+    request = message if isinstance(message, bytes) else encode(message, 1)
+    answers = loaded.raw([request, encode(BarrierRequest(), 2)])
+    assert [error_name(answer) for answer in answers[:-1]] == [expected]
+    assert answers[-1] == BarrierReply()
+    if isinstance(answers[0], Error):
+        assert answers[0].data == request[:64]
+    assert state(loaded) == before
 
 
 def test_one_refused_flow_mod_leaves_those_that_arrived_with_it(rig: Rig) -> None:
@@ -345,7 +344,7 @@ def test_verify_only_changes_nothing(loaded: Rig, counting: Compile) -> None:
 def test_reload_keeps_contents_and_renews_constants(loaded: Rig, counting: Compile) -> None:
     seen, constants, pipeline = dump(loaded, "seen"), dump(loaded, ".rodata"), loaded.pipeline()
     assert seen
-    (answer,) = load(loaded, counting("-DOKO_MATCH=77"))
+    (answer,) = load(loaded, counting("-DANSWER=77"))
     assert isinstance(answer, ProgramLoaded)
     assert dump(loaded, "seen") == seen
     assert dump(loaded, ".rodata") != constants
@@ -368,6 +367,17 @@ def test_changed_shape_is_refused_unless_fresh(loaded: Rig, counting: Compile) -
     (answer,) = load(loaded, counting("-DENTRIES=8"), flags=LoadFlag.FRESH_MAPS)
     assert isinstance(answer, ProgramLoaded)
     assert dump(loaded, "seen") == {}
+
+
+@pytest.mark.parametrize("what", ["counting", "seen"], ids=["function", "map"])
+def test_names_that_no_list_could_hold_are_refused(loaded: Rig, counting: Compile, what: str) -> None:
+    before = state(loaded)
+    (answer,) = load(loaded, counting(f"-D{what}={'n' * 64}"), program=2)
+    assert error_name(answer) == "limit-exceeded"
+    assert state(loaded) == before
+    (answer,) = load(loaded, counting(f"-D{what}={'n' * 63}"), program=2)
+    assert isinstance(answer, ProgramLoaded)
+    assert len(programs(loaded)) == 2
 
 
 def test_unload_with_force_takes_the_rules_along(loaded: Rig) -> None:

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ofext.extension import MapDumpRequest
+from oko.cli.client import Client
+from oko.kernel.cpus import possible_cpus
+from tests.oko.cli.conftest import load
+from tests.oko.switch.conftest import Compile, counting  # noqa: F401
+from tests.stage import BRIDGE, Stage
+
+pytestmark = pytest.mark.needs_bpf
+
+ZERO = "{gateway: 0.0.0.0, port: 0, enabled: false, mac: 00:00:00:00:00:00, colour: RED, offset: [0, 0]}"
+
+
+@pytest.fixture
+def maps(switch: Stage, tmp_path: Path, counting: Compile) -> Stage:  # noqa: F811
+    """The bridge with tests/oko/switch/counting.c as program 1."""
+    path = tmp_path / "counting.o"
+    path.write_bytes(counting())
+    return load(switch, path)
+
+
+def dump(switch: Stage, name: str) -> str:
+    return switch.output("oko", "map", "dump", BRIDGE, "1", name)
+
+
+def contents(switch: Stage) -> list[object]:
+    """What is in the maps that may be written, as bytes."""
+    with Client.connect(BRIDGE, switch.rundir) as client:
+        return [client.report(MapDumpRequest(1, 0, name)) for name in ("seen", "settings", ".rodata")]
+
+
+def update(switch: Stage, name: str, key: str, value: str) -> None:
+    assert switch.output("oko", "map", "update", BRIDGE, "1", name, key, value) == ""
+
+
+def test_list(maps: Stage) -> None:
+    lines = [line.split() for line in maps.output("oko", "map", "list", BRIDGE).splitlines()]
+    assert lines[0] == ["PROGRAM", "MAP", "TYPE", "KEY", "VALUE", "MAX"]
+    assert sorted(lines[1:]) == [
+        ["1", ".rodata", "array", "4", "4", "1"],
+        ["1", "packets", "percpu_array", "4", "4", "1"],
+        ["1", "seen", "hash", "4", "8", "4"],
+        ["1", "settings", "array", "4", "28", "1"],
+    ]
+    assert maps.output("oko", "map", "list", BRIDGE, "1").splitlines()[1:] != []
+    found = {entry["name"]: entry for entry in json.loads(maps.output("oko", "map", "list", BRIDGE, "--json"))}
+    assert found["seen"]["max_entries"] == 4
+    assert found["settings"]["value"]["members"][0]["name"] == "gateway"
+    assert "program 2 is not loaded" in maps.error("oko", "map", "list", BRIDGE, "2")
+
+
+def test_struct(maps: Stage) -> None:
+    assert dump(maps, "settings") == f"key: 0  value: {ZERO}\n"
+    update(maps, "settings", "0", '{"gateway": "192.0.2.1", "colour": "GREEN", "mac": "02:00:00:00:00:01"}')
+    # Members that are not named stay.
+    update(maps, "settings", "0", '{"port": 443, "offset": [-1, 2]}')
+    (entry,) = json.loads(maps.output("oko", "map", "dump", BRIDGE, "1", "settings", "--json"))
+    assert entry == {
+        "key": 0,
+        "value": {
+            "gateway": "192.0.2.1",
+            "port": 443,
+            "enabled": False,
+            "mac": "02:00:00:00:00:01",
+            "colour": "GREEN",
+            "offset": [-1, 2],
+        },
+    }
+    # What is dumped can be written.
+    update(maps, "settings", "0", json.dumps(entry["value"]))
+    assert json.loads(maps.output("oko", "map", "dump", BRIDGE, "1", "settings", "--json")) == [entry]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        pytest.param("1", "2", "key: 1  value: 2", id="numbers"),
+        pytest.param("0x10", "0xff", "key: 16  value: 255", id="hexadecimal numbers"),
+        pytest.param('"01000000"', "2", "key: 1  value: 2", id="bytes of a key"),
+    ],
+)
+def test_numbers(maps: Stage, key: str, value: str, shown: str) -> None:
+    update(maps, "seen", key, value)
+    assert dump(maps, "seen") == shown + "\n"
+
+
+def test_per_cpu(maps: Stage) -> None:
+    update(maps, "packets", "0", "7")
+    values = [7] * possible_cpus()
+    assert dump(maps, "packets") == f"key: 0  values: {values}\n"
+    assert json.loads(maps.output("oko", "map", "dump", BRIDGE, "1", "packets", "--json")) == [
+        {"key": 0, "values": values}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        pytest.param(("1", "sean", "0", "0"), "program 1 has no map 'sean'; it has: ", id="map"),
+        pytest.param(("2", "seen", "0", "0"), "program 2 is not loaded", id="program"),
+        pytest.param(("1", "seen", "x", "0"), "'x' is not hexadecimal", id="key"),
+        pytest.param(("1", "seen", "4294967296", "0"), "4294967296 does not fit in 4 bytes", id="large key"),
+        pytest.param(("1", "seen", "0", "{}"), "{} is no int of 8 bytes", id="struct for number"),
+        pytest.param(("1", "settings", "0", "{"), "'{' is not JSON", id="JSON"),
+        pytest.param(("1", "settings", "0", '{"gate": 1}'), "no member 'gate': there are gateway", id="member"),
+        pytest.param(("1", "settings", "0", '{"colour": "BLUE"}'), "'BLUE'", id="enum"),
+        pytest.param(("1", "settings", "1", '{"port": 1}'), "beyond its 1 entries", id="beyond the array"),
+        pytest.param(("1", ".rodata", "0", '{"answer": 0}'), "read-only data", id="read-only"),
+    ],
+)
+def test_updates_that_are_refused(maps: Stage, words: tuple[str, ...], complaint: str) -> None:
+    before = contents(maps)
+    assert complaint in maps.error("oko", "map", "update", BRIDGE, *words)
+    assert contents(maps) == before

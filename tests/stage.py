@@ -1,0 +1,133 @@
+"""What tests of the commands share: a run directory and a bpffs of their own, and real processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from oko.switch.removal import remove_bridge
+from oko.switch.rundir import RunDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = Path(sys.executable).parent
+FIREWALL = ROOT / "build" / "bpf" / "firewall.o"
+BRIDGE = "br0"
+_PATIENCE = 20  # seconds
+
+Done = subprocess.CompletedProcess[str]
+AnyStage = TypeVar("AnyStage", bound="Stage")
+
+
+class Okod:
+    """An okod that `Stage.start` started: ready."""
+
+    def __init__(self, process: subprocess.Popen[str], ready: str) -> None:
+        self.process = process
+        self.ready = ready
+
+    @property
+    def pid(self) -> int:
+        """Its process: nsenter becomes what it starts."""
+        return self.process.pid
+
+    def end(self, signal: int) -> int:
+        """Send it a signal, and return its exit status."""
+        self.process.send_signal(signal)
+        return self.process.wait(_PATIENCE)
+
+
+class Stage:
+    """A directory with ``run`` and ``bpf``, a bpffs, for the commands. `prefix` goes before every one of them."""
+
+    def __init__(self, directory: Path, prefix: tuple[str, ...] = ()) -> None:
+        self.directory = directory
+        self.rundir = RunDirectory(directory / "run")
+        self.bpffs = directory / "bpf"
+        self._prefix = prefix
+        self._environment = {**os.environ, "OKO_RUNDIR": str(self.rundir.path), "OKO_BPFFS": str(self.bpffs)}
+        self._started: list[subprocess.Popen[str]] = []
+
+    def run(self, *command: str | Path, stdin: str = "") -> Done:
+        """A command to its end, whatever that is. The first word may be the name of one of Oko's tools."""
+        return subprocess.run(
+            self._argv(command),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._environment,
+            cwd=ROOT,
+            timeout=_PATIENCE,
+        )
+
+    def output(self, *command: str | Path, stdin: str = "") -> str:
+        """What a command prints that must succeed, and say nothing on stderr."""
+        done = self.run(*command, stdin=stdin)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    def error(self, *command: str | Path, stdin: str = "") -> str:
+        """The one line on stderr of a command that must fail with status 1, without the name of the tool."""
+        done = self.run(*command, stdin=stdin)
+        assert (done.returncode, done.stdout) == (1, ""), (done.returncode, done.stdout)
+        tool = Path(str(command[0])).name
+        assert done.stderr.startswith(f"{tool}: ")
+        assert done.stderr.count("\n") == 1
+        return done.stderr.removeprefix(f"{tool}: ").rstrip("\n")
+
+    def start(self, *options: str) -> Okod:
+        """okod for br0 with these options, when it is ready."""
+        process = subprocess.Popen(
+            self._argv(("okod", "--standalone", BRIDGE, *options)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            cwd=ROOT,
+        )
+        self._started.append(process)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert select.select([process.stdout], [], [], _PATIENCE)[0], "okod did not become ready"
+        line = process.stdout.readline()
+        assert line.startswith("ready"), process.stderr.read()
+        return Okod(process, line.rstrip("\n"))
+
+    def left(self) -> list[str]:
+        """What stands in the run directory, and what Oko has pinned."""
+        records = list(self.rundir.path.iterdir()) if self.rundir.path.exists() else []
+        return [str(path.relative_to(self.directory)) for path in (*records, *self.bpffs.glob("oko*"))]
+
+    def clean(self) -> None:
+        """End the okods that were started, and take their bridges away."""
+        for process in self._started:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=_PATIENCE)
+        self._started.clear()
+        for name in self.rundir.bridges():
+            remove_bridge(self.rundir, name)
+
+    def _argv(self, command: tuple[str | Path, ...]) -> list[str]:
+        first, *rest = (str(word) for word in command)
+        tool = TOOLS / first
+        return [*self._prefix, str(tool) if first.startswith("oko") else first, *rest]
+
+
+@contextmanager
+def mounted(stage: AnyStage) -> Iterator[AnyStage]:
+    """`stage` with its bpffs, and nothing left of it afterwards."""
+    stage.bpffs.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", stage.bpffs], check=True)
+    try:
+        yield stage
+    finally:
+        stage.clean()
+        subprocess.run(["umount", stage.bpffs], check=True)
