@@ -111,7 +111,7 @@ class Scalar(NamedTuple):
         value, mask, umin, umax, smin, smax, u32min, u32max, s32min, s32max = self
         value2, mask2, umin2, umax2, smin2, smax2, u32min2, u32max2, s32min2, s32max2 = other
         mask |= mask2 | (value ^ value2)
-        return _made(
+        joined = _made(
             (
                 value & ~mask,
                 mask,
@@ -125,6 +125,7 @@ class Scalar(NamedTuple):
                 s32max if s32max > s32max2 else s32max2,
             )
         )
+        return _UNKNOWN if mask == M64 and joined == _UNKNOWN else joined
 
     def covers(self, other: Scalar) -> bool:
         """Whether every component of `other` lies within this one's, hence every member of `other` is one of these."""
@@ -146,7 +147,7 @@ class Scalar(NamedTuple):
 
     def __str__(self) -> str:
         value, mask, umin, umax, smin, smax, *_ = self
-        signed = -_DECIMAL < smin and smax < 0
+        signed = smin > -_DECIMAL and smax < 0
         if not mask:
             return _number(smin if signed else umin)
         step = mask & -mask
@@ -253,35 +254,42 @@ def _tightened(
     # lower end is then above its upper end.
     plus, plus_end, minus, minus_end = _split(umin, umax, smin, smax, _SIZE64)
     low_plus, low_plus_end, low_minus, low_minus_end = _split(u32min, u32max, s32min, s32max, _SIZE32)
-    before = None
-    while before != (
-        now := (value, mask, plus, plus_end, minus, minus_end, low_plus, low_plus_end, low_minus, low_minus_end)
-    ):
-        before = now
+    least = low_plus if low_plus <= low_plus_end else low_minus
+    most = low_minus_end if low_minus <= low_minus_end else low_plus_end
+    while True:
         # The number, by the known bits and the low half; then the known bits, by the number.
-        least = low_plus if low_plus <= low_plus_end else low_minus
-        most = low_minus_end if low_minus <= low_minus_end else low_plus_end
-        plus, plus_end = _fitted(plus, plus_end, value, mask, least, most)
-        minus, minus_end = _fitted(minus, minus_end, value, mask, least, most)
+        if plus <= plus_end:
+            plus, plus_end = _fitted(plus, plus_end, value, mask, least, most)
+        if minus <= minus_end:
+            minus, minus_end = _fitted(minus, minus_end, value, mask, least, most)
         if plus > plus_end:
             if minus > minus_end:
                 raise Contradiction
             value, mask = tristate.within(value, mask, minus, minus_end)
         elif minus > minus_end:
             value, mask = tristate.within(value, mask, plus, plus_end)
+        used = mask, least, most
         # The low half, by the number and the known bits; then the known bits, by the low half.
         halves = _low_halves(plus, plus_end, minus, minus_end)
         if halves is not None:
             low_plus, low_plus_end = _clipped(low_plus, low_plus_end, *halves)
             low_minus, low_minus_end = _clipped(low_minus, low_minus_end, *halves)
-        low_plus, low_plus_end = _fitted(low_plus, low_plus_end, value & M32, mask & M32, 0, M32)
-        low_minus, low_minus_end = _fitted(low_minus, low_minus_end, value & M32, mask & M32, 0, M32)
+        if low_plus <= low_plus_end:
+            low_plus, low_plus_end = _fitted(low_plus, low_plus_end, value & M32, mask & M32, 0, M32)
+        if low_minus <= low_minus_end:
+            low_minus, low_minus_end = _fitted(low_minus, low_minus_end, value & M32, mask & M32, 0, M32)
+        least, most = low_plus, low_minus_end
         if low_plus > low_plus_end:
             if low_minus > low_minus_end:
                 raise Contradiction
             value, mask = _low_within(value, mask, low_minus, low_minus_end)
+            least = low_minus
         elif low_minus > low_minus_end:
             value, mask = _low_within(value, mask, low_plus, low_plus_end)
+            most = low_plus_end
+        # What was done to the number stays right unless what it relied on has changed since.
+        if (mask, least, most) == used:
+            break
     scalar = _made(
         (
             value,
@@ -315,8 +323,6 @@ def _merged(plus: int, plus_end: int, minus: int, minus_end: int, size: int) -> 
 
 def _fitted(low: int, high: int, value: int, mask: int, least: int, most: int) -> tuple[int, int]:
     """The range shrunk to its first and last member of a tristate number, and by the range of the low half."""
-    if low > high:
-        return 1, 0
     half = low & M32
     if half < least:
         low += least - half
@@ -349,8 +355,10 @@ def _low_halves(plus: int, plus_end: int, minus: int, minus_end: int) -> tuple[i
 
 def _clipped(low: int, high: int, first: int, first_end: int, second: int, second_end: int) -> tuple[int, int]:
     """The least range that holds what `low` … `high` has in common with either of two others."""
-    begin, end = max(low, first), min(high, first_end)
-    begin2, end2 = max(low, second), min(high, second_end)
+    begin, end = first if first > low else low, first_end if first_end < high else high
+    if first == second and first_end == second_end:
+        return begin, end
+    begin2, end2 = second if second > low else low, second_end if second_end < high else high
     if begin > end:
         return begin2, end2
     if begin2 > end2:
@@ -423,6 +431,8 @@ def alu(operation: int, wide: bool, a: Scalar, b: Scalar, *, signed: bool = Fals
 
 
 def _add(a: Scalar, b: Scalar) -> Scalar:
+    if a is _UNKNOWN or b is _UNKNOWN:
+        return _UNKNOWN
     value, mask = tristate.add(a.value, a.mask, b.value, b.mask)
     if a.umax + b.umax <= S32_MAX:
         return _small(value, mask, a.umin + b.umin, a.umax + b.umax)
@@ -437,6 +447,8 @@ def _add(a: Scalar, b: Scalar) -> Scalar:
 
 
 def _subtract(a: Scalar, b: Scalar) -> Scalar:
+    if a is _UNKNOWN or b is _UNKNOWN:
+        return _UNKNOWN
     value, mask = tristate.subtract(a.value, a.mask, b.value, b.mask)
     if b.umax <= a.umin and a.umax <= S32_MAX:
         return _small(value, mask, a.umin - b.umax, a.umax - b.umin)
@@ -549,27 +561,39 @@ def _shift(operation: int, wide: bool, a: Scalar, b: Scalar) -> Scalar:
 
 
 def _shift_left(a: Scalar, least: int, most: int) -> Scalar:
+    if least >= 32:
+        a, least, most = _raised_half(a), least - 32, most - 32
+        if not most:
+            return a
     value, mask = tristate.shift_left(a.value, a.mask, least, most)
     if a.umax << most <= S32_MAX:
         return _small(value, mask, a.umin << least, a.umax << most)
-    low_range = a.u32min << least, a.u32max << most
-    low_signed = a.s32min << (most if a.s32min < 0 else least), a.s32max << (least if a.s32max < 0 else most)
-    # Shifted by 32 or more, the result consists of bits of the low half.
-    from_low = least >= 32
     return _tightened(
         value,
         mask,
-        *_unsigned(*(low_range if from_low else (a.umin << least, a.umax << most)), _SIZE64),
-        *_signed(
-            *(
-                low_signed
-                if from_low
-                else (a.smin << (most if a.smin < 0 else least), a.smax << (least if a.smax < 0 else most))
-            ),
-            _SIZE64,
-        ),
-        *_unsigned(*low_range, _SIZE32),
-        *_signed(*low_signed, _SIZE32),
+        *_unsigned(a.umin << least, a.umax << most, _SIZE64),
+        *_signed(a.smin << (most if a.smin < 0 else least), a.smax << (least if a.smax < 0 else most), _SIZE64),
+        *_unsigned(a.u32min << least, a.u32max << most, _SIZE32),
+        *_signed(a.s32min << (most if a.s32min < 0 else least), a.s32max << (least if a.s32max < 0 else most), _SIZE32),
+    )
+
+
+def _raised_half(a: Scalar) -> Scalar:
+    """Shifted left by 32: the low half becomes the high one, as tight as it was."""
+    value, mask, _, _, _, _, u32min, u32max, s32min, s32max = a
+    return _made(
+        (
+            value << 32 & M64,
+            mask << 32 & M64,
+            u32min << 32,
+            u32max << 32,
+            s32min << 32,
+            s32max << 32,
+            0,
+            0,
+            0,
+            0,
+        )
     )
 
 
@@ -690,9 +714,32 @@ def truncate(a: Scalar, size: int) -> Scalar:
 def sign_extend(a: Scalar, bits: int, wide: bool) -> Scalar:
     """The lowest `bits` (8, 16 or 32) as a signed number, in 64 bits if `wide`, else in 32 and zero-extended."""
     if not (-1 << bits - 1 <= a.smin and a.smax < 1 << bits - 1):
-        places = tristate.WIDTH - bits
-        a = _shift_right_signed(_shift_left(a, places, places), places, places)
+        if bits == 32:
+            a = _signed_half(a)
+        else:
+            places = tristate.WIDTH - bits
+            a = _shift_right_signed(_shift_left(a, places, places), places, places)
     return a if wide else truncate(a, 4)
+
+
+def _signed_half(a: Scalar) -> Scalar:
+    """The low half as a signed number. It is as tight as it was; the high half repeats its sign."""
+    value, mask, _, _, _, _, u32min, u32max, s32min, s32max = a
+    high = M64 & ~M32
+    return _made(
+        (
+            value & M32 | (high if value & ~S32_MAX & M32 else 0),
+            mask & M32 | (high if mask & ~S32_MAX & M32 else 0),
+            u32min | (high if s32max < 0 else 0),
+            u32max | (high if s32min < 0 else 0),
+            s32min,
+            s32max,
+            u32min,
+            u32max,
+            s32min,
+            s32max,
+        )
+    )
 
 
 def byte_swap(a: Scalar, bits: int, kind: Swap) -> Scalar:
@@ -700,7 +747,7 @@ def byte_swap(a: Scalar, bits: int, kind: Swap) -> Scalar:
     size = bits // 8
     if kind == "to_le":
         return truncate(a, size)
-    return _from_unsigned(*tristate.swap_bytes(a.value, a.mask, size), 0, M64)
+    return _from_unsigned(*tristate.swap_bytes(a.value, a.mask, size), 0, (1 << bits) - 1)
 
 
 # --- branches ---------------------------------------------------------------------------------------------------------
