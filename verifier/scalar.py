@@ -155,10 +155,11 @@ class Scalar(NamedTuple):
             return f"{_number(smin)} or {_number(smax)}" if signed else f"{_number(umin)} or {_number(umax)}"
         shown = ""
         told = ~mask & step - 1 | -1 << (umin ^ umax).bit_length()
-        # Where the sign is not known and the range is no more than the known bits say, it is not worth a word.
-        if (smin, smax) != _signed_hull(value, mask, 63) and (signed or smax - smin < umax - umin):
+        # Where the sign is not known, a range whose ends have the high half that the known bits allow says nothing.
+        hull = _signed_hull(value, mask, 63)
+        if (smin >> 32, smax >> 32) != (hull[0] >> 32, hull[1] >> 32) and (signed or smax - smin < umax - umin):
             shown = f"{_number(smin)} to {_number(smax)}"
-        elif not mask >> 63 or (umin, umax) != (value, value | mask):
+        elif not mask >> 63 or (umin >> 32, umax >> 32) != (value >> 32, (value | mask) >> 32):
             shown = f"{_number(umin)}–{_number(umax)}"
         else:
             shown, told_low = _low_half(self)
@@ -322,23 +323,26 @@ def _merged(plus: int, plus_end: int, minus: int, minus_end: int, size: int) -> 
 
 
 def _fitted(low: int, high: int, value: int, mask: int, least: int, most: int) -> tuple[int, int]:
-    """The range shrunk to its first and last member of a tristate number, and by the range of the low half."""
+    """The range shrunk to its first and last member of a tristate number whose low half is in `least` … `most`.
+
+    These two must be the ends of members; where they are not yet, the range may stay too wide, never become too narrow.
+    """
     half = low & M32
     if half < least:
         low += least - half
     elif half > most:
         low += least - half + _SIZE32
+    if (low ^ value) & ~mask:
+        low = tristate.smallest_from(low, value, mask)
+        low += max(least - (low & M32), 0)
     half = high & M32
     if half > most:
         high += most - half
     elif half < least:
         high += most - half - _SIZE32
-    if low > high:
-        return 1, 0
-    if (low ^ value) & ~mask:
-        low = tristate.smallest_from(low, value, mask)
     if (high ^ value) & ~mask:
         high = tristate.largest_upto(high, value, mask)
+        high -= max((high & M32) - most, 0)
     return (low, high) if low <= high else (1, 0)
 
 

@@ -159,6 +159,17 @@ def test_many_tenants_share_few_segments() -> None:
             id="the earliest that will do",
         ),
         pytest.param(
+            (
+                "priority=9,filter_prog=1,in_port=1,actions=drop",
+                "priority=8,in_port=1,dl_src=02:00:00:00:00:01,actions=drop",
+                "priority=7,filter_prog=1,in_port=2,actions=drop",
+                "priority=6,in_port=2,dl_src=02:00:00:00:00:01,actions=drop",
+                "priority=5,filter_prog=1,in_port=2,dl_type=0x806,actions=drop",
+            ),
+            [1, None, 1],
+            id="one that came between later overlaps",
+        ),
+        pytest.param(
             ("priority=1,actions=drop", "priority=1,filter_prog=1,actions=drop"), [1, None], id="programs first"
         ),
     ],
