@@ -10,8 +10,10 @@ from verifier.codes import CODES
 from verifier.helpers import HELPERS, helper_name
 from verifier.isa import Instruction
 from verifier.program import Function, Program, Reference
+from verifier.rejection import Rejection
 from verifier.runtime import RUNTIME_FUNCTIONS
 from verifier.text import text_at
+from verifier.tracking import Found, track
 
 _REGISTERS: Final = 11
 _SWAP_WIDTHS: Final = (16, 32, 64)
@@ -31,11 +33,21 @@ _ATOMICS: Final = frozenset(
 
 
 def check(program: Program) -> None:
-    """Raises Rejected, with a code of verifier/codes.py, if the program breaks a structural rule: every instruction is
-    well-formed, control stays inside functions and comes to an end, and only allowed helpers are called.
+    """Raises Rejected, with a code of verifier/codes.py, if the program breaks a rule of the filter model.
 
-    Registers are not tracked yet. Until they are, the kernel's own verifier is the guard for memory safety.
+    First its structure, then what its registers and its memory hold (verifier/tracking.py).
     """
+    check_structure(program)
+    try:
+        track(program)
+    except Found as found:
+        rejection = Rejection.of(program, found)
+        raise Rejected(rejection.code, rejection.message, details=rejection.details) from None
+
+
+def check_structure(program: Program) -> None:
+    """Raises Rejected unless every instruction is well-formed, control stays inside functions and comes to an end, and
+    only allowed helpers are called."""
     checker = _Checker(program)
     for function in program.functions:
         checker.instructions(function)

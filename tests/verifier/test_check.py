@@ -8,8 +8,8 @@ from oko.errors import Rejected
 from tests.verifier.assembly import EXIT, ZERO, branch, call, call_local, goto, lddw, program
 from tests.verifier.conftest import Compile
 from verifier import isa
-from verifier.check import check
-from verifier.codes import CODES
+from verifier.check import check_structure
+from verifier.codes import STRUCTURE
 from verifier.elf import load
 from verifier.isa import Instruction
 from verifier.program import Reference, ReferenceKind
@@ -94,44 +94,44 @@ REJECTED: dict[str, tuple[str, int, Sequence[Instruction]]] = {
 
 @pytest.mark.parametrize("instructions", ACCEPTED.values(), ids=list(ACCEPTED))
 def test_accepted(instructions: Sequence[Instruction]) -> None:
-    check(program([*instructions, EXIT]))
+    check_structure(program([*instructions, EXIT]))
 
 
 @pytest.mark.parametrize(("code", "index", "instructions"), REJECTED.values(), ids=list(REJECTED))
 def test_rejected(code: str, index: int, instructions: Sequence[Instruction]) -> None:
     with pytest.raises(Rejected, match=f"^instruction {index} ") as rejection:
-        check(program([*instructions, EXIT]))
+        check_structure(program([*instructions, EXIT]))
     assert rejection.value.code == code
 
 
 @pytest.mark.parametrize("last", [ZERO, branch(-1), call(5)], ids=["move", "branch", "call"])
 def test_falls_off_the_end(last: Instruction) -> None:
     with pytest.raises(Rejected, match="control goes on behind it") as rejection:
-        check(program([ZERO, last]))
+        check_structure(program([ZERO, last]))
     assert rejection.value.code == "falls-off-end"
 
 
 def test_jump_into_another_function() -> None:
     with pytest.raises(Rejected, match="jumps to instruction 3, out of function f0") as rejection:
-        check(program([call_local(2), branch(1), EXIT, ZERO, EXIT], starts=[0, 3]))
+        check_structure(program([call_local(2), branch(1), EXIT, ZERO, EXIT], starts=[0, 3]))
     assert rejection.value.code == "bad-jump"
 
 
 def test_call_into_the_middle_of_a_function() -> None:
     with pytest.raises(Rejected, match="where no function begins") as rejection:
-        check(program([call_local(2), EXIT, ZERO, ZERO, EXIT], starts=[0, 2]))
+        check_structure(program([call_local(2), EXIT, ZERO, ZERO, EXIT], starts=[0, 2]))
     assert rejection.value.code == "bad-call"
 
 
 def test_unknown_function_of_the_switch() -> None:
     reference = Reference(0, ReferenceKind.RUNTIME, "oko_nothing")
     with pytest.raises(Rejected, match="calls oko_nothing, which the switch does not provide") as rejection:
-        check(program([call_local(-1), EXIT], references=[reference]))
+        check_structure(program([call_local(-1), EXIT], references=[reference]))
     assert rejection.value.code == "bad-call"
 
 
 def test_every_code_has_a_case() -> None:
-    assert CODES.keys() == {code for code, _, _ in REJECTED.values()} | {"falls-off-end"}
+    assert STRUCTURE.keys() == {code for code, _, _ in REJECTED.values()} | {"falls-off-end"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_every_code_has_a_case() -> None:
     ],
 )
 def test_compiled_programs_are_accepted(compiled: Compile, name: str, cpu: str, clang: str) -> None:
-    check(load(compiled(f"accepted/{name}", f"-mcpu={cpu}", clang=clang)))
+    check_structure(load(compiled(f"accepted/{name}", f"-mcpu={cpu}", clang=clang)))
 
 
 @pytest.mark.parametrize(
@@ -162,5 +162,5 @@ def test_compiled_programs_are_accepted(compiled: Compile, name: str, cpu: str, 
 )
 def test_compiled_programs_are_rejected_at_their_line(compiled: Compile, name: str, code: str, message: str) -> None:
     with pytest.raises(Rejected, match=message) as rejection:
-        check(load(compiled(f"rejected/{name}")))
+        check_structure(load(compiled(f"rejected/{name}")))
     assert rejection.value.code == code

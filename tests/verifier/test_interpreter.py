@@ -16,7 +16,7 @@ from oko.kernel.program import load_program
 from tests.verifier.assembly import EXIT, ZERO, call, call_local, lddw, program
 from tests.verifier.conftest import Compile
 from verifier import isa
-from verifier.check import check
+from verifier.check import check_structure
 from verifier.elf import load
 from verifier.interpreter import Interpreter, InterpreterFault
 from verifier.isa import Instruction, encode
@@ -32,7 +32,7 @@ X = isa.X
 
 
 def run(made: Program, packet: bytes = PACKET, maps: dict[str, Map] | None = None) -> int:
-    check(made)
+    check_structure(made)
     return Interpreter(made, maps).run(packet, in_port=7, now=1 << 40, random=lambda: 0x1_2345_6789)
 
 
@@ -328,7 +328,7 @@ def frame(source: int) -> bytes:
 
 def test_compiled_program(compiled: Compile) -> None:
     made = load(compiled("accepted/connections"))
-    check(made)
+    check_structure(made)
     interpreter = Interpreter(made)
 
     def decide(packet: bytes, now: int) -> int:
@@ -465,7 +465,7 @@ def test_agrees_with_the_kernel(made: Program) -> None:
 @pytest.mark.parametrize("clang", ["clang", "clang-19"])
 def test_helpers_agree_with_the_kernel(compiled: Compile, clang: str) -> None:
     made = load(compiled("accepted/helpers", clang=clang))
-    check(made)
+    check_structure(made)
     assert made.btf is not None
     interpreter = Interpreter(made)
     packets = [bytes((seed * index * 7 + index) & 0xFF for index in range(14 + seed)) for seed in range(50)]
