@@ -9,7 +9,7 @@ INSTALLED = $(shell dpkg-query -W -f '$${db:Status-Status}:$${Package}\n' $(PACK
 MISSING = $(filter-out $(INSTALLED),$(PACKAGES))
 C_SOURCES = $(shell find bpf_programs perf tests -name '*.[ch]')
 
-NEEDS_ROOT := $(filter test demo,$(MAKECMDGOALS))
+NEEDS_ROOT := $(filter test $(if $(PCAP),,demo),$(MAKECMDGOALS))
 ifneq ($(NEEDS_ROOT),)
 ifneq ($(shell id -u),0)
 $(error make $(NEEDS_ROOT) needs root, for Debian packages, network namespaces and BPF: run 'sudo make $(MAKECMDGOALS)')

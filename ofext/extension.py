@@ -201,9 +201,32 @@ class MapDumpReply:
     entries: Annotated[tuple[MapEntry, ...], MAP_ENTRIES] = ()
 
 
+@LIST_REQUESTS.member(19)
+@dataclass(frozen=True, slots=True)
+class DropListRequest:
+    """Ask for the packets that were dropped although no flow said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropEntry:
+    """Packets dropped for one `reason`, and their bytes (0 where only packets are counted)."""
+
+    packets: U64
+    bytes: U64
+    reason: Name
+
+
+@LIST_REPLIES.member(19)
+@dataclass(frozen=True, slots=True)
+class DropListReply:
+    """Packets that were dropped although no flow said so, by reason."""
+
+    entries: Annotated[tuple[DropEntry, ...], Repeat(Layout(DropEntry))] = ()
+
+
 Command = ProgramLoad | ProgramLoaded | ProgramUnload | MapUpdate
-ListRequest = ProgramListRequest | MapListRequest | MapDumpRequest
-ListReply = ProgramListReply | MapListReply | MapDumpReply
+ListRequest = ProgramListRequest | MapListRequest | MapDumpRequest | DropListRequest
+ListReply = ProgramListReply | MapListReply | MapDumpReply | DropListReply
 
 
 class ExperimenterPart:

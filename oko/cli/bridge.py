@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import click
 
+from ofext.constants import PortState
+from ofext.extension import DropListReply, DropListRequest
+from ofext.multipart import Port, PortDescReply, PortDescRequest
 from oko.cli.entry import Invocation, common_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.switch.removal import remove_bridge
@@ -49,6 +54,33 @@ def list_(invocation: Invocation, as_json: bool) -> None:
                 for name, pid, record in found
             ),
         )
+
+
+@bridge.command("show")
+@common_options
+@click.argument("bridge")
+@json_option
+@click.pass_obj
+def show(invocation: Invocation, bridge: str, as_json: bool) -> None:
+    """Print the ports of a bridge, and the packets that it dropped although no flow said so."""
+    with invocation.connect(bridge) as client:
+        ports = cast(PortDescReply, client.report(PortDescRequest())).entries
+        drops = cast(DropListReply, client.report(DropListRequest())).entries
+    if as_json:
+        print_json(
+            {
+                "ports": [{"number": port.port_no, "name": port.name, "state": _state(port)} for port in ports],
+                "drops": [{"reason": drop.reason, "packets": drop.packets, "bytes": drop.bytes} for drop in drops],
+            }
+        )
+        return
+    print_columns(("PORT", "INTERFACE", "STATE"), [(port.port_no, port.name, _state(port)) for port in ports])
+    click.echo()
+    print_columns(("PACKETS", "BYTES", "DROPPED"), [(drop.packets, drop.bytes, drop.reason) for drop in drops])
+
+
+def _state(port: Port) -> str:
+    return "gone" if port.state & PortState.LINK_DOWN else "live"
 
 
 @bridge.command("del")

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from oko.cli.entry import Invocation, common_options, parsed, read_file
 from oko.cli.output import json_option, print_columns, print_json
-from oko.errors import ProgramError
+from oko.errors import OkoError, ProgramError
 from oko.flow.action import MAX_PORT
 from oko.flow.match import PROGRAM_IDS
 from oko.flow.text import parse_rules, print_rule
@@ -106,8 +106,11 @@ def replay(
 
 
 def _read_program(path: Path) -> Program:
-    program = load(read_file(path))
-    check(program)
+    try:
+        program = load(read_file(path))
+        check(program)
+    except ProgramError as error:
+        raise OkoError(f"{path}: {error}", details=error.details) from None
     return program
 
 

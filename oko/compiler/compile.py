@@ -66,7 +66,7 @@ class Runtime:
 def compile_image(
     ranked: Iterable[Entry],
     filters: Mapping[int, Filter],
-    ports: Mapping[int, int],
+    ports: Mapping[int, int | None],
     runtime: Runtime,
     *,
     slots: int,
@@ -74,8 +74,9 @@ def compile_image(
 ) -> Image:
     """The image of one table.
 
-    `ranked` are its entries in rank order, `filters` the loaded programs by id, `ports` ifindex by port number
-    (any number in a replay image), `slots` a bound above every entry's slot. Pure.
+    `ranked` are its entries in rank order, `filters` the loaded programs by id, `slots` a bound above every entry's
+    slot. `ports` is ifindex by port number, any number in a replay image, None for a port whose interface is gone: what
+    is sent there is dropped as `Drop.NO_PORT`. Pure.
 
     Raises BadAction for an action that the pipeline cannot do, LimitExceeded beyond a budget.
     """
@@ -83,7 +84,11 @@ def compile_image(
         raise LimitExceeded("ports", len(ports), PORT_LIMIT)
     numbers = sorted(ports)
     indices = {number: index for index, number in enumerate(numbers)}
-    by_interface = {(number if replay else ports[number]): (number, indices[number]) for number in numbers}
+    by_interface = {
+        (number if replay else ifindex): (number, indices[number])
+        for number, ifindex in ports.items()
+        if ifindex is not None
+    }
     ingress = Ingress(by_interface, replay)
     pipeline = Pipeline(plan(ranked, runtime.layout), runtime.layout, filters, ingress, indices)
     main = generated("pipeline", pipeline.emit(), _FILE)
@@ -97,13 +102,14 @@ def compile_image(
     return _assemble(main, filters, maps, ingress, runtime)
 
 
-def compile_trial(item: Filter, ports: Mapping[int, int], runtime: Runtime) -> Image:
+def compile_trial(item: Filter, ports: Mapping[int, int | None], runtime: Runtime) -> Image:
     """An image that does nothing but call one program: what the kernel thinks of it, before any rule names it."""
     asm = Assembler()
     asm.call(str(item.id))
     asm.set(Register.R0, XDP_DROP)
     asm.exit()
-    ingress = Ingress({ifindex: (number, 0) for number, ifindex in ports.items()}, replay=False)
+    by_interface = {ifindex: (number, 0) for number, ifindex in ports.items() if ifindex is not None}
+    ingress = Ingress(by_interface, replay=False)
     return _assemble(generated("trial", asm, _FILE), {item.id: item}, [], ingress, runtime)
 
 
@@ -177,8 +183,12 @@ def _rule_maps(pipeline: Pipeline, layout: KeyLayout, indices: Mapping[int, int]
     ]
 
 
-def _devmap(numbers: list[int], ports: Mapping[int, int]) -> ImageMap:
+def _devmap(numbers: list[int], ports: Mapping[int, int | None]) -> ImageMap:
     """Where R8 leads: index → interface."""
-    entries = {index.to_bytes(4, "little"): ports[number].to_bytes(4, "little") for index, number in enumerate(numbers)}
+    entries = {
+        index.to_bytes(4, "little"): ifindex.to_bytes(4, "little")
+        for index, number in enumerate(numbers)
+        if (ifindex := ports[number]) is not None
+    }
     spec = MapSpec("ports", MapType.DEVMAP, 4, 4, PORT_LIMIT)
     return ImageMap("ports", spec, shared=False, entries=entries)

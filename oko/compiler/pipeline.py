@@ -319,7 +319,8 @@ class Pipeline:
             asm.jump_if_value(isa.JEQ, R0, 0, worse, wide=True)
             asm.load(8, R1, R0, ORDER_OFFSET)
             asm.jump_if(isa.JGE, R1, R9, worse)
-            asm.copy(R9, R1)
+            # Loaded anew: of a copy the kernel would know that it is below the last one, and keep each way apart.
+            asm.load(8, R9, R0, ORDER_OFFSET)
             asm.load(4, R7, R0, SLOT_OFFSET)
             asm.load(4, R8, R0, OUTPUT_OFFSET)
             asm.place(worse)

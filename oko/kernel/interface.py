@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,15 @@ def interface_at(index: int, *, namespace_id: int | None = None) -> Interface:
     if namespace_id is not None:
         message["attrs"] = [("IFLA_IF_NETNSID", namespace_id)]
     return _get(message, f"interface number {index}")
+
+
+def exists(index: int) -> bool:
+    """Whether the caller's network namespace has an interface with this index."""
+    try:
+        socket.if_indextoname(index)
+    except OSError:
+        return False
+    return True
 
 
 def set_up(index: int, up: bool = True) -> None:

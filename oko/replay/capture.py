@@ -29,6 +29,8 @@ ETHERNET = 1
 # beyond them is damage, and must not become an allocation.
 LONGEST_FRAME = 262_144
 LONGEST_BLOCK = 16 * 1024 * 1024
+# Nanoseconds since the epoch, in 63 bits.
+LATEST = (1 << 63) - 1
 
 _SECOND = 1_000_000_000
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -254,7 +256,10 @@ class Capture:
         interface = self._check_link(number)
         data = self._frame(body, 20, captured)
         ticks = high << 32 | low
-        return Packet(ticks * _SECOND // interface.ticks_per_second + interface.offset_ns, data, wire_length, number)
+        time_ns = ticks * _SECOND // interface.ticks_per_second + interface.offset_ns
+        if not 0 <= time_ns <= LATEST:
+            raise self._damaged(f"packet {self.packets + 1} is of {time_ns} ns since 1970; possible are 0 to {LATEST}")
+        return Packet(time_ns, data, wire_length, number)
 
     def _simple_packet(self, order: str, body: bytes, time_ns: int) -> Packet:
         """A block without a time: it gets that of the packet before it, so that a virtual clock never jumps back."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from oko.compiler.compile import PORT_LIMIT
 from oko.compiler.counters import Drop
-from oko.errors import PortError, UnknownProgram
+from oko.errors import LimitExceeded, PortError, UnknownProgram
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.flow.text import print_rule
@@ -35,9 +36,15 @@ def make_tables(rules: Iterable[Rule], programs: Collection[int]) -> Tables:
 
 
 def ports_of(tables: Tables, in_port: int | None) -> list[int]:
-    """The ports of the switch that a replay imagines: those that rules send to or that packets may come from."""
+    """The ports of the switch that a replay imagines: those that rules send to or that packets may come from.
+
+    Raises LimitExceeded, as a switch would.
+    """
     ports = set(range(1, INTERFACES + 1)) if in_port is None else {in_port}
-    return sorted(ports | {action.port for entry in tables for action in entry.rule.actions})
+    ports |= {action.port for entry in tables for action in entry.rule.actions}
+    if len(ports) > PORT_LIMIT:
+        raise LimitExceeded("ports", len(ports), PORT_LIMIT, advice="with --in-port, packets come in by one port only")
+    return sorted(ports)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from oko.compiler.image import Filter, Image
 from oko.compiler.pipeline import output_of
 from oko.errors import (
     BadMapAccess,
+    KernelError,
     LimitExceeded,
     MapShapeChanged,
     OkoError,
@@ -28,6 +30,8 @@ from oko.switch.port import Port
 from verifier.check import check
 from verifier.elf import load
 from verifier.program import MapSpec, Program
+
+log = logging.getLogger("oko")
 
 _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "flags")
 
@@ -49,7 +53,6 @@ class Bridge:
         self.ports = tuple(sorted(ports, key=lambda port: port.number))
         self._datapath = datapath
         self._runtime = runtime
-        self._interfaces = {port.number: port.ifindex for port in self.ports}
         self._indices = {port.number: index for index, port in enumerate(self.ports)}
         self._tables = Tables()
         self._programs: dict[int, LoadedFilter] = {}
@@ -60,8 +63,8 @@ class Bridge:
     def change(self, mods: Sequence[FlowMod]) -> list[OkoError | None]:
         """Carry out flow_mods, in order; for each what was wrong with it, None if nothing.
 
-        They are compiled together when that succeeds. When it does not, each is tried on its own, so that one that
-        goes beyond a limit fails alone.
+        They are compiled together when that succeeds. When it does not, one half is carried out after the other, and so
+        on, so that one that goes beyond a limit fails alone.
         """
         draft = self._tables.copy()
         outcomes: list[OkoError | None] = []
@@ -77,7 +80,8 @@ class Bridge:
         except OkoError as error:
             if len(mods) == 1:
                 return [error]
-            return [outcome for mod in mods for outcome in self.change([mod])]
+            middle = len(mods) // 2
+            return self.change(mods[:middle]) + self.change(mods[middle:])
         return outcomes
 
     def select(self, mod: FlowMod) -> list[tuple[Entry, Count]]:
@@ -92,6 +96,15 @@ class Bridge:
     def drops(self) -> dict[Drop, Count]:
         """The packets that no rule dropped and that were dropped all the same."""
         return self._datapath.drops()
+
+    def fallthrough(self) -> int:
+        """The packets that found no pipeline."""
+        return self._datapath.fallthrough()
+
+    def is_live(self, port: Port) -> bool:
+        """Whether the port's interface is still there. One that went away, or to another namespace, does not come
+        back: what rules send to it is dropped."""
+        return self._datapath.carries(port.name, port.ifindex)
 
     # ---- programs
 
@@ -116,12 +129,15 @@ class Bridge:
                 raise LimitExceeded(f"bytes of the name {told}", len(told.encode()), NAME_LIMIT)
         made = make_program_maps(item, self._new_maps(item, replaced.filter.program if replaced else None, fresh_maps))
         try:
-            self._datapath.try_program(compile_trial(item, self._interfaces, self._runtime), made)
+            self._datapath.try_program(compile_trial(item, self._interfaces(), self._runtime), made)
+            named = bool(self._naming(program_id))
+            image = self._compile(self._tables, {**self._filters(), program_id: item}) if named else None
             if verify_only:
+                if image is not None:
+                    self._datapath.try_program(image, made)
                 _close(made.values())
                 return loaded
-            if self._naming(program_id):
-                image = self._compile(self._tables, {**self._filters(), program_id: item})
+            if image is not None:
                 self._datapath.apply(image, made)
             else:
                 self._datapath.adopt(made)
@@ -213,7 +229,11 @@ class Bridge:
             self.program(mod.rule.match.program)
 
     def _compile(self, tables: Tables, filters: dict[int, Filter]) -> Image:
-        return compile_image(tables.ranked(), filters, self._interfaces, self._runtime, slots=tables.slots)
+        return compile_image(tables.ranked(), filters, self._interfaces(), self._runtime, slots=tables.slots)
+
+    def _interfaces(self) -> dict[int, int | None]:
+        """The ifindex of each port, None of those that are gone."""
+        return {port.number: port.ifindex if self.is_live(port) else None for port in self.ports}
 
     def _commit(self, draft: Tables) -> None:
         """Make `draft` the tables. Raises OkoError, and then nothing has changed."""
@@ -221,8 +241,11 @@ class Bridge:
         freed = {entry.slot for entry in self._tables} - {entry.slot for entry in draft}
         self._tables = draft
         if freed:
-            self._datapath.release(freed)
-            draft.release(freed)
+            try:
+                self._datapath.release(freed)
+                draft.release(freed)
+            except KernelError as error:
+                log.warning("bridge %s: %d counters stay unused: %s", self.name, len(freed), error)
 
     def _new_maps(self, item: Filter, replaced: Program | None, fresh_maps: bool) -> list[MapSpec]:
         """The maps of a program that have to be made: those that the program it replaces does not hand on."""

@@ -7,6 +7,7 @@ of a program, ``programs/ID/NAME``.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,15 @@ from oko.errors import BridgeError, KernelError
 from oko.kernel import bpffs
 from oko.kernel.btf import load_btf
 from oko.kernel.grace import wait_for_programs
+from oko.kernel.interface import exists
 from oko.kernel.link import Link, attach_xdp
 from oko.kernel.maps import Map
 from oko.kernel.program import LoadedProgram, load_program
 from oko.switch.loaded_image import LoadedImage, create_map
 from verifier import isa
 from verifier.program import MapSpec, Program, ReferenceKind
+
+log = logging.getLogger("oko")
 
 DEFAULT_BPFFS: Final = Path("/sys/fs/bpf")
 _INDEX_0: Final = bytes(4)
@@ -69,7 +73,9 @@ class Datapath:
             self._stub = self._own.enter_context(_load_stub(stub, self._stub_maps))
             self._stub_maps["slot"].pin(self.pins / "slot")
             for spec in (counters.counters(0), counters.DROPS, counters.PROGRAMS, counters.SEQUENCE):
-                self._adopt(spec.name, spec, create_map(spec.name, spec))
+                created = create_map(spec.name, spec)
+                self._stage(spec.name, created)
+                self._install(spec.name, spec, created)
         except BaseException:
             self.remove()
             raise
@@ -84,6 +90,11 @@ class Datapath:
         link = self._own.enter_context(attach_xdp(self._stub, ifindex))
         self._links[name] = link
         link.pin(self.pins / "links" / bpffs.pin_name(name))
+
+    def carries(self, name: str, ifindex: int) -> bool:
+        """Whether the interface that the port was attached by is still in this namespace; true of one not attached."""
+        link = self._links.get(name)
+        return link is None or (link.info().ifindex == ifindex and exists(ifindex))
 
     def apply(self, image: Image, fresh: Mapping[str, Map] | None = None) -> None:
         """Let `image` decide packets from now on: every packet is decided by the old one or by the new one.
@@ -108,13 +119,16 @@ class Datapath:
             for wanted in image.maps:
                 if wanted.shared and wanted.program is None and self._specs[wanted.name] != wanted.spec:
                     renewed[wanted.name] = undo.enter_context(create_map(wanted.name, wanted.spec))
+            for name, created in renewed.items():
+                undo.callback(self._stage(name, created).unlink, missing_ok=True)
             self._swap(LoadedImage.load("oko_pipeline", image, {**self._maps, **renewed}))
             undo.pop_all()
+        # From here on the new image decides packets: nothing below may fail the change.
         if "counters" in renewed:
             self._carry(self._maps["counters"])
         specs = {wanted.name: wanted.spec for wanted in image.maps}
-        for name, renewed_map in renewed.items():
-            self._adopt(name, specs.get(name), renewed_map)
+        for name, created in renewed.items():
+            self._install(name, specs.get(name), created)
 
     def try_program(self, image: Image, fresh: Mapping[str, Map]) -> None:
         """Ask the kernel's verifier about an image without using it. Raises KernelRejected, KernelError."""
@@ -126,8 +140,12 @@ class Datapath:
 
     def adopt(self, fresh: Mapping[str, Map]) -> None:
         """Take over maps of a program that no rule names yet."""
+        with contextlib.ExitStack() as undo:
+            for name, created in fresh.items():
+                undo.callback(self._stage(name, created).unlink, missing_ok=True)
+            undo.pop_all()
         for name, created in fresh.items():
-            self._adopt(name, None, created)
+            self._install(name, None, created)
 
     def forget_maps(self, item: Filter, names: Collection[str]) -> None:
         """Give up maps of a program that no image uses any more."""
@@ -211,24 +229,34 @@ class Datapath:
 
     def _carry(self, counted: Map) -> None:
         """Remember what stands in counters that no image uses any more, once no packet counts there."""
-        wait_for_programs()
+        try:
+            wait_for_programs()
+        except KernelError as error:
+            log.warning("packets still in flight are not counted: %s", error)
         for key, values in counted.items_percpu():
             count = _sum(values)
             if count.packets:
                 slot = int.from_bytes(key, "little")
                 self._carried[slot] = self._carried.get(slot, Count()) + count
 
-    def _adopt(self, name: str, spec: MapSpec | None, created: Map) -> None:
-        """Own a map and pin it, in the place of one of the same name."""
+    def _stage(self, name: str, created: Map) -> Path:
+        """Pin a map beside the place where it will be pinned. Raises KernelError."""
         pin = self._pin(name)
+        staged = pin.with_name(f"{pin.name}%new")
+        bpffs.make_directory(pin.parent)
+        staged.unlink(missing_ok=True)
+        created.pin(staged)
+        return staged
+
+    def _install(self, name: str, spec: MapSpec | None, created: Map) -> None:
+        """Own a staged map, in the place of one of the same name."""
+        pin = self._pin(name)
+        pin.with_name(f"{pin.name}%new").rename(pin)
         if name in self._maps:
             self._maps[name].close()
-            pin.unlink(missing_ok=True)
         self._maps[name] = created
         if spec is not None:
             self._specs[name] = spec
-        bpffs.make_directory(pin.parent)
-        created.pin(pin)
 
     def _pin(self, name: str) -> Path:
         """Where the map that images call `name` is pinned."""

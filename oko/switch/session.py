@@ -13,9 +13,12 @@ from typing import Final
 
 import oko
 from ofext.answers import extension_error, refusal
-from ofext.constants import MULTIPART_MORE, VERSION, Capability, Role
+from ofext.constants import MULTIPART_MORE, VERSION, Capability, PortState, Role
 from ofext.errors import BY_NAME
 from ofext.extension import (
+    DropEntry,
+    DropListReply,
+    DropListRequest,
     LoadFlag,
     MapDescription,
     MapDumpReply,
@@ -106,6 +109,7 @@ from oko.switch.schema import schema
 from oko.switch.wire import read_flow_mod, table_features, write_instructions, write_match
 
 _NS: Final = 1_000_000_000
+_LARGEST_VALUE: Final = 56 * 1024
 
 _REASONS: Final[dict[type[FlowError], str]] = {
     BadMatch: "bad-match",
@@ -165,6 +169,8 @@ class Session:
         """The answers to messages that arrived together, in order."""
         waiting: list[tuple[bytes, FlowMod, int]] = []
         for request in requests:
+            if self.failed:
+                break
             try:
                 message, xid = decode(request)
             except (ProtocolError, LimitExceeded) as error:
@@ -279,7 +285,9 @@ class Session:
             case TableFeaturesRequest():
                 raise _unsupported("table-features-failed/eperm", "changing what a table can do")
             case PortDescRequest():
-                return PortDescReply(tuple(Port(port.number, port.mac, port.name) for port in self._bridge.ports))
+                return PortDescReply(tuple(self._ports()))
+            case DropListRequest():
+                return DropListReply(tuple(self._drops()))
             case ProgramListRequest():
                 return ProgramListReply(tuple(self._programs()))
             case MapListRequest():
@@ -324,6 +332,16 @@ class Session:
         missed = self._bridge.drops()[Drop.MISS].packets
         return TableStats(0, self._bridge.rules, matched + missed, matched)
 
+    def _ports(self) -> Iterator[Port]:
+        for port in self._bridge.ports:
+            state = PortState(0) if self._bridge.is_live(port) else PortState.LINK_DOWN
+            yield Port(port.number, port.mac, port.name, state=state)
+
+    def _drops(self) -> Iterator[DropEntry]:
+        for reason, count in self._bridge.drops().items():
+            yield DropEntry(count.packets, count.bytes, reason.name.lower().replace("_", "-"))
+        yield DropEntry(self._bridge.fallthrough(), 0, "no-pipeline")
+
     def _programs(self) -> Iterator[ProgramEntry]:
         for loaded, runs, matches in self._bridge.programs():
             program = loaded.filter.program
@@ -357,6 +375,8 @@ class Session:
 
     def _dump(self, body: MapDumpRequest) -> MapDumpReply:
         spec, source = self._bridge.map(body.program, body.map)
+        if spec.value_size > _LARGEST_VALUE:
+            raise BadMapAccess(f"map {spec.name}: its values of {spec.value_size} bytes do not fit into a message")
         if body.limit or body.cursor:
             raise BadMapAccess(f"map {spec.name}: dumps come whole for now: leave limit and cursor empty")
         if source.per_cpu:

@@ -192,6 +192,17 @@ class TestLoads:
         assert sizes == {"rules1": (20, 16), "rules2": (40, 24)}
         info(image)
 
+    def test_many_hashes_cost_the_kernels_verifier_what_they_are_long(self) -> None:
+        """118 masks of 17 rules: their number squared was 330,000 instructions once."""
+        rules = [
+            f"priority={mask + 1},ip,nw_dst={10 + rule}.0.0.0/8,nw_src={mask << 1}.0.0.0/254.{mask}.0.0,actions=drop"
+            for mask in range(118)
+            for rule in range(17)
+        ]
+        image = image_of(written(*rules))
+        assert sum(len(found.entries) for found in image.maps if found.name.startswith(RULES)) == 118 * 17
+        assert info(image).verified_instructions < 20_000
+
     @pytest.mark.parametrize("count", [1, 3, 4, PORT_LIMIT])
     def test_ports(self, count: int) -> None:
         """Live images of many ports load, but for the devmap, which would want as many interfaces."""

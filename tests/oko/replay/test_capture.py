@@ -218,6 +218,10 @@ REFUSED = {
     "pcapng-length-huge": (section("<") + struct.pack("<II", 99, 0xFFFFFFFC), "a length of 4294967292 bytes"),
     "pcapng-short-block": (section("<") + interface("<") + block("<", 6, bytes(8)), "type 6 does not hold its fields"),
     "pcapng-bad-option": (section("<") + interface("<", options={14: b"\x01"}), "type 1 does not hold its fields"),
+    "pcapng-time-beyond-all": (
+        section("<") + interface("<") + enhanced("<", b"", ticks=(1 << 64) - 1),
+        "packet 1 is of 18446744073709551615000 ns since 1970",
+    ),
     "pcapng-frame-beyond-block": (
         section("<") + interface("<") + block("<", 6, struct.pack("<IIIII", 0, 0, 0, 9, 9) + bytes(8)),
         "packet 1 claims 9 bytes, its block has 8",

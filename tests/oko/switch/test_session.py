@@ -232,6 +232,12 @@ def test_other_versions_are_turned_away(rig: Rig) -> None:
     assert rig.session.failed
 
 
+def test_nothing_is_done_behind_a_hello_that_failed(rig: Rig) -> None:
+    (answer,) = rig.ask(Hello((), 1), EchoRequest(b"still there"), FlowMod())
+    assert error_name(answer) == "hello-failed/incompatible"
+    assert rig.bridge.rules == 0
+
+
 def test_descriptions(rig: Rig) -> None:
     description, ports = rig.report(DescRequest()), rig.report(PortDescRequest())
     assert isinstance(description, MultipartReply)
