@@ -51,11 +51,13 @@ class NotReadable(ProgramError):
 
 
 class Rejected(ProgramError):
-    """A program that breaks a rule of the filter model. `code` is stable, e.g. ``cycle``."""
+    """A program that breaks a rule of the filter model. `code` is stable, e.g. ``cycle``; `rejection` is the
+    explanation (verifier.rejection.Rejection), from which the message and the details are made."""
 
-    def __init__(self, code: str, message: str, *, details: str = "") -> None:
+    def __init__(self, code: str, message: str, *, details: str = "", rejection: object | None = None) -> None:
         super().__init__(message, details=details)
         self.code = code
+        self.rejection = rejection
 
 
 class UnknownProgram(ProgramError):

@@ -12,6 +12,8 @@ from oko.errors import OkoError
 from perf.forward import forward
 from perf.isolation import isolate
 from perf.reload import reload
+from perf.verifier import measure_verifier
+from perf.verifier_fuzz import fuzz
 from perf.xdp import build
 
 
@@ -27,6 +29,14 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
     "reload": (
         "swap images under full load and account for every frame",
         lambda options: reload(options.reloads, options.generators),
+    ),
+    "verifier-fuzz": (
+        "random programs: what is accepted runs without a fault, and the kernel accepts it too",
+        lambda options: fuzz(options.programs, options.seed, options.runs, kernel=options.kernel),
+    ),
+    "verifier": (
+        "time and memory of the verifier, over the corpus of its tests and programs that grow",
+        lambda options: measure_verifier(options.repeats),
     ),
 }
 """What each says of itself, and how it is run."""
@@ -63,6 +73,12 @@ def _arguments() -> argparse.Namespace:
         default=1,
         help="processes that send (default 1); with more, the driver's count of what gen sent is not exact",
     )
+    made["verifier"].add_argument("--repeats", type=_positive(int), default=5, help="of each program (default 5)")
+    fuzzing = made["verifier-fuzz"]
+    fuzzing.add_argument("--programs", type=_positive(int), default=10_000, help="default 10000")
+    fuzzing.add_argument("--seed", type=int, default=1, help="of the first program, the next has the next (default 1)")
+    fuzzing.add_argument("--runs", type=_positive(int), default=4, help="of each accepted program (default 4)")
+    fuzzing.add_argument("--kernel", action="store_true", help="load what is accepted, too")
     return parser.parse_args()
 
 
@@ -72,7 +88,7 @@ class _List(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         for name, (text, _run) in BENCHMARKS.items():
-            print(f"{name:12}{text}")
+            print(f"{name:16}{text}")
         parser.exit()
 
 

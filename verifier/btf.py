@@ -636,7 +636,7 @@ class BtfExt:
         lines: dict[str, tuple[LineInfo, ...]] = {}
         for section, records in _info(raw, header_length + parts[2], parts[3], _LINE, btf):
             lines[section] = tuple(
-                LineInfo(offset, btf.string(file), btf.string(text).strip(), where >> 10, where & 0x3FF)
+                LineInfo(offset, btf.string(file), btf.string(text).rstrip(), where >> 10, where & 0x3FF)
                 for offset, file, text, where in records
             )
         return BtfExt(functions, lines, core)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Final, NoReturn
 
-from oko.errors import Rejected
 from verifier import cfg, isa
-from verifier.codes import CODES
+from verifier.codes import INSTEAD, MENDS
+from verifier.explanation import Note, note
 from verifier.helpers import HELPERS, helper_name
 from verifier.isa import Instruction
 from verifier.program import Function, Program, Reference
 from verifier.rejection import Rejection
 from verifier.runtime import RUNTIME_FUNCTIONS
 from verifier.text import text_at
-from verifier.tracking import Found, track
+from verifier.tracking import Found, Tracking, track
 
+_LOOP: Final = re.compile(r"\b(for|while|do|goto)\b")
+_LINES_OF_LOOP: Final = 8
 _REGISTERS: Final = 11
 _SWAP_WIDTHS: Final = (16, 32, 64)
 _CONDITIONS: Final = frozenset(
@@ -32,17 +36,17 @@ _ATOMICS: Final = frozenset(
 )
 
 
-def check(program: Program) -> None:
-    """Raises Rejected, with a code of verifier/codes.py, if the program breaks a rule of the filter model.
+def check(program: Program) -> Tracking:
+    """Raises Rejected, with a code of verifier/codes.py and an explanation (verifier/rejection.py), if the program
+    breaks a rule of the filter model. Otherwise tells what was found out about it.
 
     First its structure, then what its registers and its memory hold (verifier/tracking.py).
     """
     check_structure(program)
     try:
-        track(program)
+        return track(program)
     except Found as found:
-        rejection = Rejection.of(program, found)
-        raise Rejected(rejection.code, rejection.message, details=rejection.details) from None
+        raise Rejection.of(program, found).error() from None
 
 
 def check_structure(program: Program) -> None:
@@ -96,8 +100,9 @@ class _Checker:
                     continue
                 if instruction.src == isa.CALL_HELPER:
                     if instruction.imm not in HELPERS:
-                        why = f"calls {helper_name(instruction.imm)}, a helper that filter programs may not use"
-                        self._reject("forbidden-helper", index, why)
+                        name = helper_name(instruction.imm)
+                        why = f"calls {name}, a helper that filter programs may not use"
+                        self._reject("forbidden-helper", index, why, mend=INSTEAD.get(name))
                 elif index in self._references:
                     name = self._references[index].name
                     if name not in RUNTIME_FUNCTIONS:
@@ -115,14 +120,7 @@ class _Checker:
             self._reject("unreachable", unreachable[0], "is never reached")
         loop = cfg.cycle(graph)
         if loop:
-            jump = self._last(loop[-1])
-            path = "\n".join(self._where(self._last(block)) for block in loop)
-            self._reject(
-                "cycle",
-                jump,
-                f"goes back to instruction {loop[0].start}, so the program might not end; unroll the loop",
-                details=f"the cycle leaves its blocks at\n{path}",
-            )
+            self._reject_loop(loop)
 
     def recursion(self) -> None:
         """No function calls itself."""
@@ -131,8 +129,13 @@ class _Checker:
             call = next(
                 item for item in cfg.calls(self._program) if item.caller == circle[-1] and item.callee == circle[0]
             )
+            notes = tuple(
+                note(self._program, f"calls {self._program.functions[item.callee].name}", item.instruction)
+                for item in cfg.calls(self._program)
+                if (item.caller, item.callee) in set(pairwise((*circle, circle[0])))
+            )
             names = " → ".join(self._program.functions[number].name for number in (*circle, circle[0]))
-            self._reject("recursion", call.instruction, f"closes a circle of calls: {names}")
+            self._reject("recursion", call.instruction, f"closes a circle of calls: {names}", notes=notes)
 
     def _form(self, index: int, function: Function) -> None:
         instruction = self._program.instructions[index]
@@ -260,11 +263,26 @@ class _Checker:
     def _last(self, block: cfg.Block) -> int:
         return max(cfg.indices(self._program, Function("", block.start, block.end)))
 
-    def _where(self, index: int) -> str:
-        line = self._program.line_at(index)
-        source = f" ({line.file}:{line.line}: {line.text})" if line else ""
-        return f"instruction {index} `{text_at(self._program, index)}`{source}"
+    def _reject_loop(self, loop: tuple[cfg.Block, ...]) -> NoReturn:
+        """A cycle: its blocks, first to last."""
+        written, notes, seen = False, [], set()
+        for block in loop:
+            for index in cfg.indices(self._program, Function("", block.start, block.end)):
+                line = self._program.line_at(index)
+                if line is None or (line.file, line.line) in seen:
+                    continue
+                seen.add((line.file, line.line))
+                is_loop = _LOOP.search(line.text) is not None
+                written = written or is_loop
+                notes.append(note(self._program, "the loop" if is_loop else "in the loop", index))
+        why, mend = f"goes back to instruction {loop[0].start}, so the program might not end", None
+        if notes and not written:
+            why += "; no for, while or goto stands on its lines: the compiler made the loop"
+            mend = "look at macros, inlined functions and copies of large variables on these lines; write them out"
+        self._reject("cycle", self._last(loop[-1]), why, mend=mend, notes=tuple(notes[:_LINES_OF_LOOP]))
 
-    def _reject(self, code: str, index: int, why: str, *, details: str = "") -> NoReturn:
-        assert code in CODES
-        raise Rejected(code, f"{self._where(index)} {why}", details=details)
+    def _reject(
+        self, code: str, index: int, why: str, *, mend: str | None = None, notes: tuple[Note, ...] = ()
+    ) -> NoReturn:
+        why = f"`{text_at(self._program, index)}` {why}"
+        raise Rejection.at(self._program, code, index, why, mend or MENDS[code], notes).error()

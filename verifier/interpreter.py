@@ -56,10 +56,16 @@ class Interpreter:
     """A program with its maps, ready to run.
 
     `maps` are its maps by name and outlive the interpreter; left out, they are made new from the program's specs. The
-    program must be one that verifier.check accepts.
+    program must be one that verifier.check accepts. `observe`, if there is one, is told of every instruction before it
+    runs: its index and the registers.
     """
 
-    def __init__(self, program: Program, maps: dict[str, Map] | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        maps: dict[str, Map] | None = None,
+        observe: Callable[[int, list[int]], None] | None = None,
+    ) -> None:
         self.program = program
         self.maps = {spec.name: simulate(spec) for spec in program.maps} if maps is None else maps
         self._regions: list[_Region] = [None] * _FIRST_FREE
@@ -68,6 +74,7 @@ class Interpreter:
         self._records: dict[int, RingBuffer] = {}  # address of a reserved record → its buffer
         self._in_port = self._now = 0
         self._random: Callable[[], int] = int
+        self._observe = observe
         addresses = self._place_maps()
         self._fixed = len(self._regions)
         self._lines: list[int] = []  # line of the translation → instruction
@@ -143,6 +150,8 @@ class Interpreter:
                 while index < block.end:
                     instruction = program.instructions[index]
                     behind = index + cfg.width(instruction)
+                    if self._observe is not None:
+                        emit(index, f" observe({index}, r)")
                     if instruction.opcode == isa.LDDW:
                         value = instruction.imm & _M32 | (program.instructions[index + 1].imm & _M32) << 32
                         emit(index, f" r[{instruction.dst}] = {addresses.get(index, value)}")
@@ -158,6 +167,7 @@ class Interpreter:
                     emit(block.start, f" return {block.end}")
         namespace: dict[str, Any] = {
             "regions": self._regions,
+            "observe": self._observe,
             "enter": self._enter,
             "leave": self._leave,
             "sdiv": _signed_divide,

@@ -27,16 +27,22 @@ from verifier.values import (
     Value,
 )
 
+RDONLY_PROG: Final = 0x80
+"""BPF_F_RDONLY_PROG of <linux/bpf.h>: programs may not change the values of the map."""
 STACK_LIMIT: Final = 256
 """Bytes that the frames of a chain of calls may take together (docs/architecture.md: the image needs the rest)."""
 
 
 class Fault(NamedTuple):
-    """What is wrong: a code of verifier/codes.py, why, and how to mend it."""
+    """What is wrong: a code of verifier/codes.py, why, and how to mend it.
+
+    `extent` has the first byte that is touched wrongly and the one behind the last, counted as `why` counts them.
+    """
 
     code: str
     why: str
     mend: str
+    extent: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +85,16 @@ def writable(state: State, maps: Maps, pointer: Value, offset: int, size: int) -
     """Whether `size` bytes at `pointer` + `offset` may be written."""
     match pointer:
         case Packet() | PacketEnd():
-            return Fault("packet-write", "a filter program never writes the packet", "keep what you need in a map")
+            return Fault(
+                "packet-write",
+                "a filter program never writes the packet",
+                "let the rule's actions change it, or keep what you need in a map",
+            )
         case Context():
             return Fault("context-write", "a filter program never writes its context", "use a local variable")
         case Stack():
             return stack_bounds(pointer.offset + offset, size)
-        case MapValue() if maps.specs[pointer.name].frozen:
+        case MapValue() if maps.specs[pointer.name].flags & RDONLY_PROG:
             return Fault(
                 "read-only-data",
                 f"{pointer.name} holds constants, which nobody may write",
@@ -96,12 +106,30 @@ def writable(state: State, maps: Maps, pointer: Value, offset: int, size: int) -
 
 def stack_bounds(offset: int, size: int) -> Fault | None:
     """Whether `size` bytes at `offset` lie in a frame."""
-    if offset >= -STACK_LIMIT and offset + size <= 0:
+    if -STACK_LIMIT <= offset < 0 and offset + size <= 0:
         return None
+    if offset + size > 0:
+        return Fault(
+            "stack-bounds",
+            f"{size} bytes at {offset} of the stack are above the frame, which ends with byte -1",
+            "stay inside of the local variable: an index or a size goes beyond its end",
+        )
     return Fault(
         "stack-bounds",
-        f"bytes {offset} to {offset + size - 1} of the stack: a frame has bytes -{STACK_LIMIT} to -1",
+        f"{size} bytes at {offset} of the stack, a frame has bytes -{STACK_LIMIT} to -1",
         "make local variables smaller, or keep them in a per-CPU map",
+    )
+
+
+def whole_pointers(state: State, pointer: Stack, offset: int, size: int) -> Fault | None:
+    """Whether `size` bytes at `pointer` + `offset` are no pointer's, so that they may be read or written one by one."""
+    held = state.pointer_in(pointer.frame, pointer.offset + offset, size)
+    if held is None:
+        return None
+    return Fault(
+        "pointer-leak",
+        f"bytes of a pointer that the stack holds are touched one by one: {held}",
+        "keep pointers apart from what is copied or overwritten",
     )
 
 
@@ -127,12 +155,13 @@ def _packet(state: State, pointer: Packet, offset: int, size: int) -> Fault | No
     place = state.places[pointer.base]
     if first >= 0 and first + size <= place.safe:
         return None
-    where = "the packet's start" if pointer.base == 0 else "a place that varies"
+    where = "the packet's start" if pointer.base <= 0 else "a place that varies"
     proved = f"the checks on this way prove {place.safe} bytes" if place.safe else "nothing on this way checks that"
     return Fault(
         "packet-bounds",
         f"bytes {first} to {first + size - 1} from {where} are read, {proved}",
         f"before the access, return unless pointer + {max(first + size, 0)} <= data_end",
+        (first, first + size),
     )
 
 
@@ -155,7 +184,7 @@ def _inside(what: str, code: str, position: Scalar, offset: int, size: int, limi
         why = f"byte {low} of the {what}: the offset may be negative"
     else:
         why = f"bytes up to {high - 1} of the {what} are touched, it has {limit}"
-    return Fault(code, why, f"bound the index first, so that it stays within {limit} bytes")
+    return Fault(code, why, f"bound the index first, so that it stays within {limit} bytes", (low, high))
 
 
 def _written(state: State, pointer: Stack, offset: int, size: int) -> Fault | None:
@@ -166,5 +195,6 @@ def _written(state: State, pointer: Stack, offset: int, size: int) -> Fault | No
     return Fault(
         "uninitialised",
         f"bytes {names} of the stack were never written on this way",
-        "initialise the whole variable, padding too: = {} or __builtin_memset",
+        "initialise the whole variable, padding too, with __builtin_memset",
+        (missing[0], missing[-1] + 1),
     )

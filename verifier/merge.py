@@ -7,19 +7,21 @@ with it the work, however many ways lead here.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
 from verifier.scalar import Scalar
 from verifier.state import Frame, Place, Slot, State
 from verifier.values import (
+    UNSET,
     MapValue,
     MapValueOrNull,
     Number,
     Packet,
     Record,
+    RecordOrNull,
     Unset,
     Value,
 )
@@ -36,33 +38,50 @@ Fresh = Callable[[], int]
 
 def reduce(states: Sequence[State], fresh: Fresh) -> list[State]:
     """At most KEPT states that together cover `states`."""
-    kept: list[State] = []
+    groups: dict[tuple[object, ...], list[State]] = {}
     for state in sorted(states, key=lambda state: state.way.length if state.way else 0):
-        if not any(covers(other, state) for other in kept):
-            kept = [other for other in kept if not covers(state, other)]
-            kept.append(state)
-    while len(kept) > KEPT:
-        joined = _join_nearest(kept, fresh)
-        if joined is None:
-            break
-        kept = joined
+        groups.setdefault(_held(state), []).append(state)
+    kept = [state for group in groups.values() for state in _uncovered(group)]
+    if len(kept) > KEPT:
+        kept = _join_down(kept, fresh)
     return kept
 
 
-def _join_nearest(states: list[State], fresh: Fresh) -> list[State] | None:
-    """The states with the two most alike joined; None when no two can be."""
-    ordered = sorted(states, key=_signature)
-    best: tuple[int, int] | None = None
-    for index, (one, other) in enumerate(pairwise(ordered)):
-        distance = _distance(one, other)
-        if distance is not None and (best is None or distance < best[0]):
-            best = (distance, index)
-    if best is None:
-        return None
-    index = best[1]
-    joined = join(ordered[index], ordered[index + 1], fresh)
-    rest = ordered[:index] + ordered[index + 2 :]
-    return [other for other in rest if not covers(joined, other)] + [joined]
+def _uncovered(states: list[State]) -> list[State]:
+    """Those of some states, which may be joined, that no other covers; of two that cover each other, the first."""
+    kept: list[State] = []
+    for state in states:
+        if not any(_allows(other, state) for other in kept):
+            kept = [other for other in kept if not _allows(state, other)]
+            kept.append(state)
+    return kept
+
+
+def _join_down(states: list[State], fresh: Fresh) -> list[State]:
+    """The states, the two most alike joined time and again; more than KEPT only when no two can be."""
+    signatures = {id(state): _signature(state) for state in states}
+    distances: dict[tuple[int, int], int | None] = {}
+    alive = list(states)  # the keys above are good as long as the states exist
+    ordered = sorted(states, key=lambda state: signatures[id(state)])
+    while len(ordered) > KEPT:
+        best: tuple[int, int] | None = None
+        for index, (one, other) in enumerate(pairwise(ordered)):
+            pair = id(one), id(other)
+            if pair not in distances:
+                distances[pair] = _distance(one, other)
+            distance = distances[pair]
+            if distance is not None and (best is None or distance < best[0]):
+                best = (distance, index)
+        if best is None:
+            break
+        index = best[1]
+        joined = join(ordered[index], ordered[index + 1], fresh)
+        alive.append(joined)
+        signatures[id(joined)] = _signature(joined)
+        ordered[index : index + 2] = []
+        ordered = [other for other in ordered if not covers(joined, other)]
+        insort(ordered, joined, key=lambda state: signatures[id(state)])
+    return ordered
 
 
 def _signature(state: State) -> tuple[object, ...]:
@@ -108,52 +127,63 @@ def _difference(one: Value, other: Value) -> int:
     return 2
 
 
+def _held(state: State) -> tuple[object, ...]:
+    """What two states must have in common to be joined: the functions that run, the record and the lock held."""
+    return (state.records, state.lock, *((frame.function, frame.returns_to) for frame in state.frames))
+
+
 def _alike(one: State, other: State) -> bool:
-    """Whether the two may be joined at all: the same functions run, the same is held."""
-    return (
-        one.records == other.records
-        and one.lock == other.lock
-        and len(one.frames) == len(other.frames)
-        and all(
-            (mine.function, mine.returns_to) == (theirs.function, theirs.returns_to)
-            for mine, theirs in zip(one.frames, other.frames, strict=True)
-        )
-    )
+    """Whether the two may be joined at all."""
+    return _held(one) == _held(other)
 
 
 # ---- covering
 
 
-@dataclass(slots=True)
 class _Renaming:
     """Which identities of one state stand for which of the other."""
 
-    places: dict[int, int] = field(default_factory=lambda: {0: 0})
-    ids: dict[int, int] = field(default_factory=dict)
+    __slots__ = ("ids", "places")
 
-    def place(self, general: int, special: int) -> bool:
-        return self.places.setdefault(general, special) == special
+    def __init__(self) -> None:
+        self.places = {0: (0, 0)}
+        self.ids: dict[int, int] = {}
+
+    def place(self, general: Packet, special: Packet) -> bool:
+        """The general state's place stands for one in the special state, or for one a fixed way behind it."""
+        ahead = special.offset - general.offset
+        return ahead >= 0 and self.places.setdefault(general.base, (special.base, ahead)) == (special.base, ahead)
 
     def id(self, general: int, special: int) -> bool:
         """A tie of the general state must hold in the special one; ties that only the latter has do not matter."""
-        return general == 0 or self.ids.setdefault(general, special) == special
+        if general == 0:
+            return True
+        if general not in self.ids:
+            self.ids[general] = special
+            return True
+        return special != 0 and self.ids[general] == special
 
 
 def covers(general: State, special: State) -> bool:
     """Whether whatever `special` allows, `general` allows too: what is proved of `general` holds for `special`."""
-    if not _alike(general, special):
-        return False
+    return _alike(general, special) and _allows(general, special)
+
+
+def _allows(general: State, special: State) -> bool:
+    """The same of two states that may be joined."""
     renaming = _Renaming()
+    if general.lock is not None:
+        renaming.ids[general.lock] = general.lock
     for mine, theirs in zip(general.frames, special.frames, strict=True):
         for wide, narrow in zip(mine.registers, theirs.registers, strict=True):
-            if wide is not narrow and not _value_covers(wide, narrow, renaming):
+            if wide is not UNSET and not _value_covers(wide, narrow, renaming):
                 return False
         for offset, slot in mine.stack.items():
             other = theirs.stack.get(offset)
-            if other is not slot and (other is None or not _slot_covers(slot, other, renaming)):
+            if other is None or not _slot_covers(slot, other, renaming):
                 return False
-    for base, its in renaming.places.items():
-        wide_place, narrow_place = general.places[base], special.places[its]
+    for base, (its, ahead) in renaming.places.items():
+        wide_place, narrow_place = general.places[base], _moved(special.places[its], ahead)
         if wide_place.safe > narrow_place.safe or not wide_place.distance.covers(narrow_place.distance):
             return False
     return True
@@ -162,6 +192,8 @@ def covers(general: State, special: State) -> bool:
 def _slot_covers(wide: Slot, narrow: Slot, renaming: _Renaming) -> bool:
     if wide.written & ~narrow.written or wide.zero & ~narrow.zero:
         return False
+    if isinstance(wide.value, Unset):
+        return True
     if wide.value is None:
         # Bytes that read as an unknown number must not be a pointer's.
         return narrow.value is None or isinstance(narrow.value, Number) or not wide.written
@@ -169,17 +201,22 @@ def _slot_covers(wide: Slot, narrow: Slot, renaming: _Renaming) -> bool:
 
 
 def _value_covers(wide: Value, narrow: Value, renaming: _Renaming) -> bool:
+    if isinstance(wide, Unset):
+        return True
+    if isinstance(wide, Number) and isinstance(narrow, Number):  # most of them
+        return wide.scalar.covers(narrow.scalar) and renaming.id(wide.id, narrow.id)
     match wide, narrow:
-        case Unset(), _:
-            return True
-        case Number(), Number():
-            return renaming.id(wide.id, narrow.id) and wide.scalar.covers(narrow.scalar)
         case Packet(), Packet():
-            return wide.offset == narrow.offset and renaming.place(wide.base, narrow.base)
+            return renaming.place(wide, narrow)
         case MapValue(), MapValue():
             return wide.name == narrow.name and renaming.id(wide.id, narrow.id) and wide.offset.covers(narrow.offset)
         case MapValueOrNull(), MapValueOrNull():
             return wide.name == narrow.name and renaming.id(wide.id, narrow.id)
+        case MapValueOrNull(), MapValue():
+            at_begin = narrow.offset == Scalar.constant(0)
+            return wide.name == narrow.name and at_begin and renaming.id(wide.id, narrow.id)
+        case RecordOrNull(), Record():
+            return narrow == Record(wide.size, Scalar.constant(0), wide.id)
         case Record(), Record():
             return wide.id == narrow.id and wide.size == narrow.size and wide.offset.covers(narrow.offset)
         case _:
@@ -207,8 +244,10 @@ class _Join:
         if one.value is not None and other.value is not None and one.size == other.size:
             value = self.value(one.value, other.value)
             return Slot(written, 0 if isinstance(value, Unset) else zero, value, one.size)
-        pointers = [slot for slot in (one, other) if slot.value is not None and not isinstance(slot.value, Number)]
-        return Slot(0) if pointers else Slot(written, zero)
+        for slot in (one, other):
+            if slot.value is not None and not isinstance(slot.value, Number):
+                return Slot(written, 0, _mixed(slot.value))
+        return Slot(written, zero)
 
     def value(self, one: Value, other: Value) -> Value:
         match one, other:
@@ -222,8 +261,15 @@ class _Join:
                 if any(isinstance(v, MapValue) and v.offset != Scalar.constant(0) for v in (one, other)):
                     return _lost(one, other)
                 return MapValueOrNull(one.name, self._id(one.id, other.id) or self._fresh())
-            case Record(), Record() if one.id == other.id:
+            case Record(), Record() if (one.id, one.size) == (other.id, other.size):
                 return Record(one.size, one.offset.join(other.offset), one.id)
+            case ((Record() | RecordOrNull()), (Record() | RecordOrNull())) if (one.id, one.size) == (
+                other.id,
+                other.size,
+            ):
+                if any(isinstance(v, Record) and v.offset != Scalar.constant(0) for v in (one, other)):
+                    return _lost(one, other)
+                return RecordOrNull(one.size, one.id)
             case _:
                 return one if one == other else _lost(one, other)
 
@@ -242,7 +288,8 @@ class _Join:
         key = (one.base, other.base, ahead)
         base = self._bases.get(key)
         if base is None:
-            base = one.base if one.base == other.base and not ahead else self._fresh()
+            at_start = one.base <= 0 and other.base <= 0 and not ahead
+            base = one.base if one.base == other.base and not ahead else -self._fresh() if at_start else self._fresh()
             self._bases[key] = base
             mine = _moved(self._one.places[one.base], max(0, ahead))
             theirs = _moved(self._other.places[other.base], max(0, -ahead))
@@ -255,11 +302,16 @@ def _moved(place: Place, ahead: int) -> Place:
     if not ahead:
         return place
     distance = place.distance
-    return Place(Scalar.between(distance.umin + ahead, distance.umax + ahead), max(0, place.safe - ahead))
+    return Place(Scalar.between(distance.umin + ahead, distance.umax + ahead), max(0, place.safe - ahead), place.proof)
 
 
 def _join_places(one: Place, other: Place) -> Place:
-    return Place(one.distance.join(other.distance), min(one.safe, other.safe))
+    weaker = min((one, other), key=lambda place: place.safe)
+    return Place(one.distance.join(other.distance), weaker.safe, weaker.proof)
+
+
+def _mixed(pointer: Value) -> Unset:
+    return pointer if isinstance(pointer, Unset) else Unset(f"{pointer} or numbers, depending on the way")
 
 
 def _lost(one: Value, other: Value) -> Value:

@@ -80,7 +80,8 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """From BTF line info: the instruction at `instruction` begins the code of this source line."""
+    """From BTF line info: the instruction at `instruction` begins the code of this source line. `text` is as in the
+    file, with its indentation; `column` counts its characters from 1, 0 is unknown."""
 
     instruction: int
     file: str

@@ -706,13 +706,11 @@ def truncate(a: Scalar, size: int) -> Scalar:
     low = (1 << 8 * size) - 1
     if a.umax <= low:
         return a
-    value, mask, umin, umax, _, _, u32min, u32max, s32min, s32max = a
+    value, mask, _, _, _, _, u32min, u32max, s32min, s32max = a
     if size == 4:
         # The half is as tight as it was; alone it is the whole.
         return _made((value & M32, mask & M32, u32min, u32max, u32min, u32max, u32min, u32max, s32min, s32max))
-    if u32max - u32min <= low:
-        umin, umax = u32min, u32max
-    return _from_unsigned(value & low, mask & low, *_unsigned(umin, umax, low + 1))
+    return _from_unsigned(value & low, mask & low, *_unsigned(u32min, u32max, low + 1))
 
 
 def sign_extend(a: Scalar, bits: int, wide: bool) -> Scalar:
@@ -856,10 +854,10 @@ def _share_bits(wide: bool, a: Scalar, b: Scalar) -> Operands:
     shared = (a.value | a.mask) & (b.value | b.mask) & (M64 if wide else M32)
     if not shared:
         raise Contradiction
-    return _with_bits(wide, a, shared), _with_bits(wide, b, shared)
+    return _with_bits(a, shared), _with_bits(b, shared)
 
 
-def _with_bits(wide: bool, scalar: Scalar, bits: int) -> Scalar:
+def _with_bits(scalar: Scalar, bits: int) -> Scalar:
     """The members that have one of the bits."""
     if scalar.value & bits:
         return scalar
@@ -869,7 +867,7 @@ def _with_bits(wide: bool, scalar: Scalar, bits: int) -> Scalar:
         fields[0] |= bits
         fields[1] &= ~bits
     else:
-        low = _U64 if wide else _U32
+        low = _U32 if bits <= M32 else _U64
         if fields[low] >= lowest:
             return scalar
         fields[low] = lowest

@@ -38,10 +38,12 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in the packet: `distance` bytes behind the first one, and `safe` bytes from it on are in the packet."""
+    """A place in the packet: `distance` bytes behind the first one, and `safe` bytes from it on are in the packet.
+    `proof` is the branch that proved the latter, for explanations only."""
 
     distance: Scalar
     safe: int
+    proof: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +140,17 @@ class State:
             found = zero if is_null else MapValue(known.name, Scalar.constant(0), known.id)
         self.replace(lambda value: found if value == known else value)
 
-    def learn_safe(self, pointer: Packet, beyond: int) -> None:
-        """A comparison has proved that the packet reaches to `beyond` bytes behind `pointer`'s place."""
+    def learn_safe(self, pointer: Packet, beyond: int, proof: int | None = None) -> None:
+        """A comparison, at the instruction `proof`, has shown that the packet reaches to `beyond` bytes behind
+        `pointer`'s place."""
         place = self.places[pointer.base]
         if place.distance.umax + max(pointer.offset, 0) > FARTHEST or beyond > FARTHEST:
             return
-        if beyond > place.safe:
-            self.places[pointer.base] = Place(place.distance, beyond)
+        # What holds at the packet's start holds for every pointer to it, however often it was loaded until now.
+        bases = [base for base in self.places if base <= 0] if pointer.base <= 0 else [pointer.base]
+        for base in bases:
+            if beyond > self.places[base].safe:
+                self.places[base] = Place(place.distance, beyond, proof)
 
     def forget_places(self) -> None:
         """Drop the places that nothing points behind any more."""
@@ -198,6 +204,15 @@ class State:
                 return Unset("a part of a pointer")
             zero = zero and bool(here.zero & bit)
         return Number(Scalar.constant(0) if zero else Scalar.of_width(size))
+
+    def pointer_in(self, frame: int, offset: int, size: int) -> Value | None:
+        """A pointer that a slot with one of these bytes holds, or may hold; None if there is none."""
+        stack = self.frames[frame].stack
+        for start in range(offset - offset % SLOT, offset + size, SLOT):
+            value = stack.get(start, _EMPTY).value
+            if value is not None and not isinstance(value, Number):
+                return value
+        return None
 
     def unwritten(self, frame: int, offset: int, size: int) -> list[int]:
         """The offsets of the bytes among these that were never written."""

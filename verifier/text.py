@@ -75,7 +75,7 @@ def listing(program: Program) -> Iterator[str]:
         while index < function.end:
             if index in lines:
                 line = lines[index]
-                yield f"; {line.file}:{line.line}: {line.text}"
+                yield f"; {line.file}:{line.line}: {line.text.strip()}"
             yield f"{index:5}: {_text_at(program, index, references)}"
             index += 2 if program.instructions[index].opcode == isa.LDDW else 1
 

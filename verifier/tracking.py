@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, NoReturn
 
 from verifier import cfg, isa
 from verifier.helpers import HELPERS, Argument, Helper, Result
 from verifier.isa import Instruction
 from verifier.liveness import live_registers, order
-from verifier.memory import STACK_LIMIT, Fault, Maps, not_memory, readable, stack_bounds, writable
+from verifier.memory import RDONLY_PROG, STACK_LIMIT, Fault, Maps, not_memory, readable, whole_pointers, writable
 from verifier.merge import reduce
 from verifier.program import MapSpec, MapType, Program, Reference, ReferenceKind
 from verifier.runtime import RUNTIME_FUNCTIONS, Kind
-from verifier.scalar import Scalar, alu, refine, sign_extend, truncate
+from verifier.scalar import M32, S32_MIN, S64_MIN, Scalar, alu, refine, sign_extend, truncate
 from verifier.state import Frame, Place, State, Step
+from verifier.tristate import M64
 from verifier.values import (
     PACKET_END,
     Context,
@@ -64,6 +66,9 @@ _PACKET_CHECKS: Final = {
     (isa.JGE, False): (True, 0),
 }
 
+_ORDERS: Final = frozenset((isa.JEQ, isa.JNE, isa.JGT, isa.JGE, isa.JLT, isa.JLE))
+"""Comparisons that make sense between two places in the packet."""
+
 _MAPS_OF_HELPERS: Final = {
     "bpf_ringbuf_output": frozenset({MapType.RINGBUF}),
     "bpf_ringbuf_reserve": frozenset({MapType.RINGBUF}),
@@ -74,23 +79,31 @@ _TAKE_PACKETS: Final = frozenset({"bpf_map_lookup_elem", "bpf_map_update_elem", 
 
 
 @dataclass(slots=True)
+class Tracking:
+    """What a walk through a program found out.
+
+    `cost` is the work by instruction, `depths` are the bytes of stack by the number of the function, `stack` those of
+    the deepest chain of calls, `origins` the instructions that made the identities of map values and records.
+    """
+
+    work: int = 0
+    cost: dict[int, int] = field(default_factory=dict)
+    depths: dict[int, int] = field(default_factory=dict)
+    stack: int = 0
+    states: dict[int, list[State]] = field(default_factory=dict)
+    origins: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Found(Exception):
-    """A rule is broken: at the instruction `index`, in `state`. `registers` are the numbers of those that matter."""
+    """A rule is broken: at the instruction `index`, in `state`. `registers` are the numbers of those that matter,
+    `tracking` is what was found out until then."""
 
     fault: Fault
     index: int
     state: State
     registers: tuple[int, ...] = ()
-
-
-@dataclass(slots=True)
-class Tracking:
-    """What a walk through a program found out."""
-
-    work: int = 0
-    cost: dict[int, int] = field(default_factory=dict)
-    depths: dict[int, int] = field(default_factory=dict)
-    states: dict[int, list[State]] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
 
 
 def track(program: Program, *, keep_states: bool = False) -> Tracking:
@@ -99,7 +112,11 @@ def track(program: Program, *, keep_states: bool = False) -> Tracking:
     With `keep_states` the states at every instruction are kept, for explanations and tests.
     """
     walker = _Walker(program, keep_states)
-    walker.program()
+    try:
+        walker.program()
+    except Found as found:
+        found.tracking = walker.tracking
+        raise
     return walker.tracking
 
 
@@ -114,6 +131,7 @@ class _Walker:
         self._live = live_registers(program, self._graphs)
         self._numbers = {function.start: number for number, function in enumerate(program.functions)}
         self._last_id = 0
+        self._identities: dict[tuple[int, ...], int] = {}
         self.tracking = Tracking()
 
     def program(self) -> None:
@@ -175,7 +193,7 @@ class _Walker:
                 return
             if instruction.opcode == isa.OPCODE_EXIT:
                 for state in states:
-                    state.frame.returns_to = index if len(state.frames) == 1 else state.frame.returns_to
+                    self._exit(state, index)
                     yield None, state
                 return
             if instruction.opcode == isa.OPCODE_CALL and instruction.src == isa.CALL_LOCAL:
@@ -204,6 +222,9 @@ class _Walker:
             tracking.states.setdefault(index, []).extend(state.copy() for state in states)
 
     def _call_function(self, index: int, instruction: Instruction, states: list[State]) -> list[State]:
+        for state in states:
+            if state.lock is not None:
+                self._fail("lock", index, state, "a function is called while a spin lock is held", "unlock first")
         reference = self._references.get(index)
         if reference is not None:
             for state in states:
@@ -212,16 +233,8 @@ class _Walker:
         number = self._numbers[index + 1 + instruction.imm]
         entered = []
         for state in states:
-            if state.lock is not None:
-                self._fail("lock", index, state, "a function is called while a spin lock is held", "unlock first")
             if len(state.frames) == FRAME_LIMIT:
-                self._fail(
-                    "call-depth",
-                    index,
-                    state,
-                    f"{FRAME_LIMIT + 1} functions deep, limit {FRAME_LIMIT}",
-                    "inline a function: static __always_inline",
-                )
+                self._too_deep(index, state)
             registers: list[Value] = [Unset()] * 11
             registers[1:6] = state.registers[1:6]
             registers[10] = Stack(len(state.frames), 0)
@@ -232,13 +245,22 @@ class _Walker:
             self._return(state, index)
         return reduce(returned, self._fresh)
 
+    def _exit(self, state: State, index: int) -> None:
+        """The function that runs ends. The program itself remembers where."""
+        if len(state.frames) == 1:
+            state.frame.returns_to = index
+        elif isinstance(state.registers[0], Stack):
+            # The kernel refuses that of any frame's stack, and whether the result is used or not.
+            self._fail(
+                "return-value", index, state, "a function returns a pointer into the stack", "return a number", 0
+            )
+
     def _return(self, state: State, index: int) -> None:
         left = state.frames.pop()
-        result = left.registers[0]
         depth = len(state.frames)
         gone = Unset("a pointer into the stack of a function that has returned")
         state.replace(lambda value: gone if isinstance(value, Stack) and value.frame == depth else value)
-        state.registers[0] = gone if isinstance(result, Stack) and result.frame == depth else result
+        state.registers[0] = left.registers[0]
         self._lose_arguments(state, index)
 
     def _check_depth(self) -> None:
@@ -247,12 +269,21 @@ class _Walker:
         for call in cfg.calls(self._program):
             callees.setdefault(call.caller, set()).add(call.callee)
 
+        @cache
         def deepest(number: int) -> tuple[int, tuple[int, ...]]:
             own = -(-max(self.tracking.depths.get(number, 0), 1) // _FRAME_UNIT) * _FRAME_UNIT
             below = max((deepest(callee) for callee in callees.get(number, ())), default=(0, ()))
             return own + below[0], (number, *below[1])
 
+        @cache
+        def longest(number: int) -> tuple[int, ...]:
+            return (number, *max((longest(callee) for callee in callees.get(number, ())), key=len, default=()))
+
+        # The kernel counts calls that no way reaches, too.
+        if len(longest(0)) > FRAME_LIMIT:
+            self._too_deep(self._program.functions[longest(0)[FRAME_LIMIT]].start, State.at_entry())
         total, chain = deepest(0)
+        self.tracking.stack = total
         if total > STACK_LIMIT:
             functions = self._program.functions
             used = ", ".join(f"{functions[item].name} {self.tracking.depths.get(item, 0)}" for item in chain)
@@ -309,7 +340,7 @@ class _Walker:
             registers[instruction.dst] = Number(_compute(operation, wide, target.scalar, source.scalar))
             return
         if operation == isa.SUB and _packet_length(target, source):
-            registers[instruction.dst] = _UNKNOWN if wide else Number(Scalar.of_width(4))
+            registers[instruction.dst] = _UNKNOWN
             return
         names = (instruction.dst, instruction.src) if by_register else (instruction.dst,)
         if not wide or operation not in (isa.ADD, isa.SUB):
@@ -332,19 +363,26 @@ class _Walker:
                 "add a number to the pointer instead",
                 *names,
             )
-        registers[instruction.dst] = self._advance(state, index, target, source.scalar, operation == isa.SUB, names)
+        moved = self._advance(state, index, target, source.scalar, operation == isa.SUB, names)
+        if not _is_near(moved):
+            self._fail(
+                "pointer-arithmetic",
+                index,
+                state,
+                f"{moved} is too far away",
+                "stay within the memory behind it",
+                *names,
+            )
+        registers[instruction.dst] = moved
 
     def _move(self, state: State, index: int, instruction: Instruction, source: Value, wide: bool) -> Value:
         signed = instruction.offset
         if isinstance(source, Number):
             if signed:
-                return Number(sign_extend(source.scalar, signed, wide))
+                return Number(_sign_extended(source.scalar, signed, wide))
             if not wide:
                 return Number(truncate(source.scalar, 4))
-            if instruction.opcode & isa.X and source.id == 0 and not source.scalar.is_constant:
-                source = Number(source.scalar, self._fresh())
-                state.registers[instruction.src] = source
-            return source
+            return self._tied(state, instruction.src, source) if instruction.opcode & isa.X else source
         if not wide or signed:
             self._fail(
                 "pointer-arithmetic",
@@ -356,10 +394,21 @@ class _Walker:
             )
         return source
 
+    def _tied(self, state: State, register: int, number: Number) -> Number:
+        """The number in a register that is about to be copied, with an identity for both."""
+        if number.id or number.scalar.is_constant:
+            return number
+        tied = Number(number.scalar, self._fresh())
+        state.registers[register] = tied
+        return tied
+
     def _advance(
         self, state: State, index: int, pointer: Value, by: Scalar, backward: bool, names: tuple[int, ...]
     ) -> Value:
         """`pointer` plus a number, or less it."""
+        if backward and isinstance(pointer, Stack):
+            why, mend = "a number is subtracted from a stack pointer", "add a negative constant instead"
+            raise Found(Fault("pointer-arithmetic", why, mend), index, state, names)
         if backward:
             by = alu(isa.SUB, True, Scalar.constant(0), by)
         if isinstance(pointer, Packet | MapValue | Record | Stack) and not (
@@ -408,8 +457,9 @@ class _Walker:
     def _load(self, state: State, index: int, instruction: Instruction) -> None:
         size = isa.SIZES[instruction.opcode & isa.SIZE_MASK]
         pointer, offset = state.registers[instruction.src], instruction.offset
+        extended = instruction.opcode & isa.MODE_MASK == isa.MEMSX
         if isinstance(pointer, Context):
-            state.registers[instruction.dst] = self._load_context(state, index, offset, size, instruction.src)
+            state.registers[instruction.dst] = self._load_context(state, index, instruction, size, extended)
             return
         self._require(readable(state, self._maps, pointer, offset, size), index, state, instruction.src)
         value: Value = Number(Scalar.of_width(size))
@@ -423,24 +473,31 @@ class _Walker:
                 state.write_stack(pointer.frame, pointer.offset + offset, size, value)
         elif isinstance(pointer, MapValue) and pointer.offset.is_constant:
             value = self._constant(pointer, offset, size) or value
-        if instruction.opcode & isa.MODE_MASK == isa.MEMSX and isinstance(value, Number):
-            value = Number(sign_extend(truncate(value.scalar, size), size * 8, True))
+        if extended and isinstance(value, Number):
+            value = Number(_sign_extended(value.scalar, size * 8, True))
         state.registers[instruction.dst] = value
 
-    def _load_context(self, state: State, index: int, offset: int, size: int, register: int) -> Value:
-        if size != 4 or offset not in _CONTEXT:
+    def _load_context(self, state: State, index: int, instruction: Instruction, size: int, extended: bool) -> Value:
+        offset = instruction.offset
+        if size != 4 or extended or offset not in _CONTEXT:
             names = ", ".join(_CONTEXT.values())
             self._fail(
                 "context-access",
                 index,
                 state,
-                f"{size} bytes at offset {offset} of struct xdp_md",
-                f"a filter program reads {names}, and the port with oko_in_port()",
-                register,
+                f"{size} {'sign-extended ' if extended else ''}bytes at offset {offset} of struct xdp_md",
+                f"a filter program reads {names}, as unsigned int, and the port with oko_in_port()",
+                instruction.src,
             )
         match _CONTEXT[offset]:
             case "data":
-                return Packet(0, 0)
+                if not state.places[0].safe:
+                    return Packet(0, 0)
+                # The kernel holds what was checked against the pointers that are there at that time: of one that is
+                # loaded later nothing is proved.
+                base = -self._fresh()
+                state.places[base] = Place(Scalar.constant(0), 0)
+                return Packet(base, 0)
             case "data_end":
                 return PACKET_END
             case _:
@@ -467,8 +524,16 @@ class _Walker:
             self._align(state, index, pointer, offset, size, instruction.dst)
             if not isinstance(value, Number) and size != _SLOT:
                 self._fail("pointer-leak", index, state, f"a part of {value} is stored", "store all 8 bytes", *names)
+            if isinstance(value, Stack) and pointer.frame != len(state.frames) - 1:
+                self._fail(
+                    "pointer-leak", index, state, f"{value} is stored in the caller's frame", "return a number", *names
+                )
+            if size != _SLOT:
+                self._require(whole_pointers(state, pointer, offset, size), index, state, instruction.dst)
             if isinstance(value, Number) and size != _SLOT:
                 value = Number(truncate(value.scalar, size))
+            elif isinstance(value, Number) and instruction.opcode & isa.CLASS_MASK == isa.STX:
+                value = self._tied(state, instruction.src, value)
             state.write_stack(pointer.frame, pointer.offset + offset, size, value)
         elif not isinstance(value, Number):
             self._fail(
@@ -489,8 +554,8 @@ class _Walker:
             operands.append(self._set(state, index, 0))
         if not all(isinstance(value, Number) for value in operands):
             self._fail("pointer-leak", index, state, "a pointer in an atomic operation", "use numbers", instruction.src)
-        self._require(readable(state, self._maps, pointer, offset, size), index, state, instruction.dst)
         self._require(writable(state, self._maps, pointer, offset, size), index, state, instruction.dst)
+        self._require(readable(state, self._maps, pointer, offset, size), index, state, instruction.dst)
         position = pointer.offset if isinstance(pointer, Stack) else getattr(pointer, "offset", None)
         constant = position if isinstance(position, int) else getattr(position, "smin", 0)
         if (constant + offset) % size or (isinstance(position, Scalar) and not position.is_constant):
@@ -545,9 +610,15 @@ class _Walker:
         if isinstance(left, Number) and isinstance(right, Number):
             yield from _number_sides(state, instruction, operation, wide, left, right)
             return
-        zero = isinstance(right, Number) and right.scalar.is_constant and right.scalar.constant_value == 0
+        # The kernel takes a comparison with a register that holds zero for no check.
+        zero = not instruction.opcode & isa.X and instruction.imm == 0
         if wide and zero and operation in (isa.JEQ, isa.JNE) and not isinstance(left, Number):
             yield from _null_sides(state, operation, left)
+            return
+        if wide and operation in _ORDERS and isinstance(left, Packet) and isinstance(right, Packet):
+            # The kernel learns nothing from that, and follows both sides.
+            yield True, state.copy()
+            yield False, state
             return
         packet = _packet_check(operation, left, right) if wide else None
         if packet is None:
@@ -565,7 +636,7 @@ class _Walker:
             branch = state.copy() if taken else state
             # The kernel learns nothing from a pointer that has not moved when the end itself is left out.
             if taken == side and pointer.offset >= beyond:
-                branch.learn_safe(pointer, pointer.offset + beyond)
+                branch.learn_safe(pointer, pointer.offset + beyond, index)
             yield taken, branch
 
     # ---- calls
@@ -588,16 +659,24 @@ class _Walker:
         self._lose_arguments(state, index)
 
     def _lose_arguments(self, state: State, index: int) -> None:
-        lost = Unset(f"lost in the call at instruction {index}")
+        lost = Unset(f"lost in the call at instruction {index}", index)
         state.registers[1:6] = [lost] * 5
 
     # ---- small things
 
-    def fresh(self) -> int:
+    def _fresh(self) -> int:
+        """An identity that was never given before."""
         self._last_id += 1
         return self._last_id
 
-    _fresh = fresh
+    def identity(self, state: State, index: int) -> int:
+        """The identity of what the instruction makes. It is the same on every way with the same calls, none of which
+        comes here twice: so states in which the same records or locks are held can be joined."""
+        key = (index, *(frame.returns_to for frame in state.frames[1:]))
+        if key not in self._identities:
+            self._identities[key] = self._fresh()
+            self.tracking.origins[self._identities[key]] = index
+        return self._identities[key]
 
     @property
     def maps(self) -> Maps:
@@ -624,6 +703,15 @@ class _Walker:
         function = state.frames[pointer.frame].function
         depths = self.tracking.depths
         depths[function] = max(depths.get(function, 0), -(pointer.offset + offset))
+
+    def _too_deep(self, index: int, state: State) -> NoReturn:
+        self._fail(
+            "call-depth",
+            index,
+            state,
+            f"{FRAME_LIMIT + 1} functions deep, limit {FRAME_LIMIT}",
+            "inline a function: static __always_inline",
+        )
 
     def _require(self, fault: Fault | None, index: int, state: State, *registers: int) -> None:
         if fault is not None:
@@ -667,9 +755,9 @@ class _Call:
         match self._helper.returns:
             case Result.VALUE_OR_NULL:
                 assert self._map is not None
-                return MapValueOrNull(self._map.name, self._walker.fresh())
+                return MapValueOrNull(self._map.name, self._walker.identity(self._state, self._index))
             case Result.RECORD_OR_NULL:
-                record = RecordOrNull(self._size, self._walker.fresh())
+                record = RecordOrNull(self._size, self._walker.identity(self._state, self._index))
                 self._state.records |= {record.id}
                 return record
             case Result.NUMBER:
@@ -696,6 +784,8 @@ class _Call:
             case Argument.CONSTANT_SIZE:
                 if not isinstance(value, Number) or not value.scalar.is_constant:
                     self._wrong(register, "a constant size", value)
+                if value.scalar.umax >= _FARTHEST_OFFSET:
+                    self._wrong(register, f"a size below {_FARTHEST_OFFSET}", value)
                 self._size = value.scalar.constant_value
             case Argument.CONTEXT if not isinstance(value, Context):
                 self._wrong(register, "the context", value)
@@ -724,6 +814,13 @@ class _Call:
                 "use another map",
                 register,
             )
+        if self._map.flags & RDONLY_PROG and self._helper.name != "bpf_map_lookup_elem":
+            self._fail(
+                "bad-argument",
+                f"{self._helper.name} changes {value.name}, which is declared read-only for programs",
+                "declare it without BPF_F_RDONLY_PROG",
+                register,
+            )
 
     def _sized(self, register: int, kind: Argument, value: Value, size_register: int) -> None:
         size = self._state.registers[size_register]
@@ -744,20 +841,21 @@ class _Call:
         null = isinstance(value, Number) and value.scalar == Scalar.constant(0)
         if null and kind is Argument.MEMORY_OR_NULL and scalar.umax == 0:
             return
-        self._memory(register, value, scalar.umax, written=kind is Argument.BUFFER)
+        self._memory(register, value, scalar.umax, written=kind is Argument.BUFFER, constant=scalar.is_constant)
 
-    def _memory(self, register: int, value: Value, size: int, *, written: bool = False) -> None:
-        """`size` bytes at `value` are read by the helper, or with `written` written."""
+    def _memory(self, register: int, value: Value, size: int, *, written: bool = False, constant: bool = True) -> None:
+        """`size` bytes at `value`, or fewer unless that is `constant`, are read by the helper, or with `written`
+        written."""
         state, walker = self._state, self._walker
         if isinstance(value, Packet) and not written and self._helper.name not in _TAKE_PACKETS:
             self._fail("bad-argument", f"{self._helper.name} takes no packet memory", "copy it first", register)
-        check = writable if written else readable
-        fault = stack_bounds(value.offset, size) if isinstance(value, Stack) and size == 0 else None
-        if size:
-            fault = check(state, walker.maps, value, 0, size)
-        if fault is not None:
-            self._report(fault, register)
+        # A buffer of unknown size may stay as it was in part, so it must hold something before.
+        if written:
+            self._require(writable(state, walker.maps, value, 0, size), register)
+        if not written or not constant:
+            self._require(readable(state, walker.maps, value, 0, size), register)
         if isinstance(value, Stack):
+            self._require(whole_pointers(state, value, 0, size), register)
             walker.touch(state, value, 0)
             if written:
                 state.write_stack(value.frame, value.offset, size, None)
@@ -788,6 +886,10 @@ class _Call:
             register,
         )
 
+    def _require(self, fault: Fault | None, *registers: int) -> None:
+        if fault is not None:
+            self._report(fault, *registers)
+
     def _report(self, fault: Fault, *registers: int) -> NoReturn:
         raise Found(fault, self._index, self._state, registers)
 
@@ -796,13 +898,48 @@ class _Call:
 
 
 def _compute(operation: int, wide: bool, left: Scalar, right: Scalar) -> Scalar:
+    """The result of an ALU instruction, as far as the kernel knows it (is_safe_to_compute_dst_reg_range, 6.18).
+
+    What it does not compute it knows nothing of, not even that the high half of a 32-bit result is zero.
+    """
     match operation:
-        case isa.END:
-            return Scalar.unknown()  # the kernel (6.18) knows nothing of a swapped number, not even its width
-        case isa.DIV | isa.MOD | isa.NEG:
-            return Scalar.unknown() if wide else Scalar.of_width(4)  # nor of these
+        case isa.END | isa.DIV | isa.MOD | isa.NEG:
+            return Scalar.unknown()
+        case isa.LSH | isa.RSH | isa.ARSH if not right.is_constant or right.umax > (63 if wide else 31):
+            return Scalar.unknown()
+        case isa.AND | isa.OR | isa.XOR:
+            result = alu(operation, wide, left, right)
+            low, high, least = (result.smin, result.smax, S64_MIN) if wide else (result.s32min, result.s32max, S32_MIN)
+            # Of a result that may have either sign the kernel keeps no signed bounds (scalar_min_max_and, 6.18).
+            if least < low < 0 <= high:
+                return Scalar.unknown() if wide else Scalar.of_width(4)
+            return result
         case _:
             return alu(operation, wide, left, right)
+
+
+def _sign_extended(scalar: Scalar, bits: int, wide: bool) -> Scalar:
+    """The lowest `bits` as a signed number, as far as the kernel knows it (coerce_reg_to_size_sx, 6.18)."""
+    result = sign_extend(scalar, bits, wide)
+    if scalar.is_constant:
+        return result
+    before = (scalar.smin, scalar.smax) if wide else (scalar.s32min, scalar.s32max)
+    low, high = (result.smin, result.smax) if wide else (result.s32min, result.s32max)
+    if before[0] >> bits != before[1] >> bits or low < 0 <= high:
+        return sign_extend(Scalar.unknown(), bits, wide)
+    mask = M64 if wide else M32
+    return Scalar.between(low & mask, high & mask)
+
+
+def _is_near(pointer: Value) -> bool:
+    """Whether a pointer stays within the distance that the kernel lets any have from where its memory begins."""
+    match pointer:
+        case Packet() | Stack():
+            return -_FARTHEST_OFFSET < pointer.offset < _FARTHEST_OFFSET
+        case MapValue() | Record():
+            return pointer.offset.smin > -_FARTHEST_OFFSET and pointer.offset.smax < _FARTHEST_OFFSET
+        case _:
+            return True
 
 
 def _packet_length(left: Value, right: Value) -> bool:
@@ -826,7 +963,10 @@ def _packet_check(operation: int, left: Value, right: Value) -> tuple[Packet, bo
 def _number_sides(
     state: State, instruction: Instruction, operation: int, wide: bool, left: Number, right: Number
 ) -> Iterator[tuple[bool, State]]:
-    sides = refine(operation, wide, left.scalar, right.scalar)
+    sides: tuple[tuple[Scalar, Scalar] | None, ...] = ((left.scalar, right.scalar),) * 2
+    # The kernel learns from JSET, and decides it, only if one side is constant (is_scalar_branch_taken, 6.18).
+    if operation != isa.JSET or left.scalar.is_constant or right.scalar.is_constant:
+        sides = refine(operation, wide, left.scalar, right.scalar)
     possible = [(taken, side) for taken, side in zip((True, False), sides, strict=True) if side is not None]
     for position, (taken, (mine, theirs)) in enumerate(possible):
         branch = state if position == len(possible) - 1 else state.copy()

@@ -39,11 +39,7 @@ def multiply(left: int, left_mask: int, right: int, right_mask: int) -> Tristate
     """The product. With left = l + X·2**i and right = r + Y·2**j, l and r known, it is l·r plus terms that are
     multiples of 2**i·r, 2**j·l and 2**(i+j); the bits below all of these are those of l·r."""
     known_left, known_right = _zeros_below(left_mask), _zeros_below(right_mask)
-    known = min(
-        known_left + min(_zeros_below(right), known_right),
-        known_right + min(_zeros_below(left), known_left),
-        WIDTH,
-    )
+    known = min(known_left + _zeros_below(right), known_right + _zeros_below(left), known_left + known_right, WIDTH)
     low = (1 << known) - 1
     return left * right & low, M64 & ~low
 

@@ -6,7 +6,7 @@ An identity of 0 ties to nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from verifier.scalar import Scalar
@@ -14,9 +14,10 @@ from verifier.scalar import Scalar
 
 @dataclass(frozen=True, slots=True)
 class Unset:
-    """Never written, or lost: `why` says how."""
+    """Never written, or lost: `why` says how, `instruction` where."""
 
     why: str = "never written"
+    instruction: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.why
@@ -43,14 +44,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A pointer `offset` bytes behind the place `base` in the packet. Place 0 is the packet's first byte; the others
-    lie a number of bytes behind it that varies (State.places)."""
+    """A pointer `offset` bytes behind the place `base` in the packet. Place 0 is the packet's first byte, and so are
+    those below 0, of which less is proved; the others lie a number of bytes behind it that varies (State.places)."""
 
     base: int
     offset: int
 
     def __str__(self) -> str:
-        place = "packet" if self.base == 0 else f"packet + variable {self.base}"
+        place = "packet" if self.base <= 0 else f"packet + variable {self.base}"
         return f"{place} + {self.offset}" if self.offset else place
 
 

@@ -168,7 +168,7 @@ def test_line_and_function_info(compiled: Compile) -> None:
     ext = BtfExt.parse(extension.data, btf)
     names = [btf.type_of(info.type, kinds.Func).name for info in ext.func_info[".text"]]
     assert names == ["never_called", "square", "sum_of_squares"]
-    assert "__u32 length = ctx->data_end - ctx->data;" in {info.text for info in ext.line_info["filter"]}
+    assert "__u32 length = ctx->data_end - ctx->data;" in {info.text.strip() for info in ext.line_info["filter"]}
     assert ext.core_relocations == 0
     for cut in range(len(extension.data)):
         with pytest.raises(NotReadable, match=r"\.BTF\.ext"):

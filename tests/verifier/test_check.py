@@ -156,7 +156,7 @@ def test_compiled_programs_are_accepted(compiled: Compile, name: str, cpu: str, 
         (
             "forbidden_helper",
             "forbidden-helper",
-            r"bpf_xdp_adjust_head\(ctx, 4\).* calls bpf_xdp_adjust_head, a helper",
+            r"rejected/forbidden_helper\.c:\d+: .* calls bpf_xdp_adjust_head, a helper",
         ),
     ],
 )

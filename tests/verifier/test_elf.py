@@ -119,11 +119,11 @@ def test_source_lines(compiled: Compile) -> None:
     )
     line = program.line_at(lookup)
     assert line is not None
-    assert line.text == "known = bpf_map_lookup_elem(&connections, &key);"
+    assert line.text == "\tknown = bpf_map_lookup_elem(&connections, &key);"
     source = (HERE / "accepted/connections.c").read_text().splitlines()
     assert line.file.endswith("connections.c")
     for found in program.lines:
-        assert found.text == source[found.line - 1].strip()
+        assert found.text == source[found.line - 1].rstrip()
 
 
 def test_type_information_is_placed(compiled: Compile) -> None:
