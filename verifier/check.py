@@ -11,6 +11,7 @@ from verifier.codes import INSTEAD, MENDS
 from verifier.explanation import Note, note
 from verifier.helpers import HELPERS, helper_name
 from verifier.isa import Instruction
+from verifier.limits import DEFAULT, Limits
 from verifier.program import Function, Program, Reference
 from verifier.rejection import Rejection
 from verifier.runtime import RUNTIME_FUNCTIONS
@@ -36,7 +37,7 @@ _ATOMICS: Final = frozenset(
 )
 
 
-def check(program: Program) -> Tracking:
+def check(program: Program, limits: Limits = DEFAULT) -> Tracking:
     """Raises Rejected, with a code of verifier/codes.py and an explanation (verifier/rejection.py), if the program
     breaks a rule of the filter model. Otherwise tells what was found out about it.
 
@@ -44,7 +45,7 @@ def check(program: Program) -> Tracking:
     """
     check_structure(program)
     try:
-        return track(program)
+        return track(program, limits)
     except Found as found:
         raise Rejection.of(program, found).error() from None
 

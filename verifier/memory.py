@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from verifier.btf import Btf, Struct
+from verifier.limits import DEFAULT
 from verifier.program import MapSpec
 from verifier.scalar import Scalar
 from verifier.state import State
@@ -29,8 +30,6 @@ from verifier.values import (
 
 RDONLY_PROG: Final = 0x80
 """BPF_F_RDONLY_PROG of <linux/bpf.h>: programs may not change the values of the map."""
-STACK_LIMIT: Final = 256
-"""Bytes that the frames of a chain of calls may take together (docs/architecture.md: the image needs the rest)."""
 
 
 class Fault(NamedTuple):
@@ -46,14 +45,16 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Maps:
-    """The maps of a program, and where in their values a spin lock stands."""
+class Regions:
+    """The memory that a program may touch beside the packet: its maps, where in their values a spin lock stands, and
+    `stack` bytes of stack."""
 
     specs: dict[str, MapSpec]
     locks: dict[str, int]
+    stack: int
 
     @staticmethod
-    def of(specs: tuple[MapSpec, ...], btf: Btf | None) -> Maps:
+    def of(specs: tuple[MapSpec, ...], btf: Btf | None, stack: int = DEFAULT.stack) -> Regions:
         """Reads the places of locks from BTF: a member of type `struct bpf_spin_lock`."""
         locks = {}
         for spec in specs:
@@ -63,25 +64,25 @@ class Maps:
                 kind = btf.resolved(member.type)
                 if isinstance(kind, Struct) and kind.name == "bpf_spin_lock":
                     locks[spec.name] = member.offset
-        return Maps({spec.name: spec for spec in specs}, locks)
+        return Regions({spec.name: spec for spec in specs}, locks, stack)
 
 
-def readable(state: State, maps: Maps, pointer: Value, offset: int, size: int) -> Fault | None:
+def readable(state: State, regions: Regions, pointer: Value, offset: int, size: int) -> Fault | None:
     """Whether `size` bytes at `pointer` + `offset` may be read."""
     match pointer:
         case Stack():
-            return stack_bounds(pointer.offset + offset, size) or _written(state, pointer, offset, size)
+            return stack_bounds(regions, pointer.offset + offset, size) or _written(state, pointer, offset, size)
         case Packet():
             return _packet(state, pointer, offset, size)
         case MapValue():
-            return _map_value(maps, pointer, offset, size)
+            return _map_value(regions, pointer, offset, size)
         case Record():
             return _inside("record", "bad-record", pointer.offset, offset, size, pointer.size)
         case _:
             return not_memory(pointer)
 
 
-def writable(state: State, maps: Maps, pointer: Value, offset: int, size: int) -> Fault | None:
+def writable(state: State, regions: Regions, pointer: Value, offset: int, size: int) -> Fault | None:
     """Whether `size` bytes at `pointer` + `offset` may be written."""
     match pointer:
         case Packet() | PacketEnd():
@@ -93,20 +94,20 @@ def writable(state: State, maps: Maps, pointer: Value, offset: int, size: int) -
         case Context():
             return Fault("context-write", "a filter program never writes its context", "use a local variable")
         case Stack():
-            return stack_bounds(pointer.offset + offset, size)
-        case MapValue() if maps.specs[pointer.name].flags & RDONLY_PROG:
+            return stack_bounds(regions, pointer.offset + offset, size)
+        case MapValue() if regions.specs[pointer.name].flags & RDONLY_PROG:
             return Fault(
                 "read-only-data",
                 f"{pointer.name} holds constants, which nobody may write",
                 "make the variable not const, so that it goes to .data or .bss",
             )
         case _:
-            return readable(state, maps, pointer, offset, size)
+            return readable(state, regions, pointer, offset, size)
 
 
-def stack_bounds(offset: int, size: int) -> Fault | None:
+def stack_bounds(regions: Regions, offset: int, size: int) -> Fault | None:
     """Whether `size` bytes at `offset` lie in a frame."""
-    if -STACK_LIMIT <= offset < 0 and offset + size <= 0:
+    if -regions.stack <= offset < 0 and offset + size <= 0:
         return None
     if offset + size > 0:
         return Fault(
@@ -116,7 +117,7 @@ def stack_bounds(offset: int, size: int) -> Fault | None:
         )
     return Fault(
         "stack-bounds",
-        f"{size} bytes at {offset} of the stack, a frame has bytes -{STACK_LIMIT} to -1",
+        f"{size} bytes at {offset} of the stack, a frame has bytes -{regions.stack} to -1",
         "make local variables smaller, or keep them in a per-CPU map",
     )
 
@@ -165,10 +166,10 @@ def _packet(state: State, pointer: Packet, offset: int, size: int) -> Fault | No
     )
 
 
-def _map_value(maps: Maps, pointer: MapValue, offset: int, size: int) -> Fault | None:
-    spec = maps.specs[pointer.name]
+def _map_value(regions: Regions, pointer: MapValue, offset: int, size: int) -> Fault | None:
+    spec = regions.specs[pointer.name]
     fault = _inside(f"value of {pointer.name}", "map-bounds", pointer.offset, offset, size, spec.value_size)
-    lock = maps.locks.get(pointer.name)
+    lock = regions.locks.get(pointer.name)
     if fault is None and lock is not None:
         low, high = pointer.offset.smin + offset, pointer.offset.smax + offset + size
         if low < lock + 4 and high > lock:

@@ -335,4 +335,4 @@ def join(one: State, other: State, fresh: Fresh) -> State:
                 stack[offset] = slot
         frames.append(Frame(registers, stack, mine.function, mine.returns_to))
     shorter = min((one, other), key=lambda state: state.way.length if state.way else 0)
-    return State(frames, merge.places, one.records, one.lock, shorter.way)
+    return State(frames, merge.places, one.records, one.lock, shorter.way, one.ways + other.ways)

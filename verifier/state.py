@@ -76,13 +76,15 @@ class Frame:
 @dataclass(slots=True)
 class State:
     """One way's knowledge. `frames` ends with the function that runs. `records` are the ids of ring-buffer records that
-    must still be released, `lock` is the id of the map value whose spin lock is held."""
+    must still be released, `lock` is the id of the map value whose spin lock is held. `ways` counts those that this
+    state stands for since states were joined."""
 
     frames: list[Frame]
     places: dict[int, Place]
     records: frozenset[int] = frozenset()
     lock: int | None = None
     way: Step | None = None
+    ways: int = 1
 
     @staticmethod
     def at_entry() -> State:
@@ -94,7 +96,8 @@ class State:
 
     def copy(self) -> State:
         """An independent copy."""
-        return State([frame.copy() for frame in self.frames], dict(self.places), self.records, self.lock, self.way)
+        frames = [frame.copy() for frame in self.frames]
+        return State(frames, dict(self.places), self.records, self.lock, self.way, self.ways)
 
     @property
     def frame(self) -> Frame:

@@ -18,8 +18,9 @@ from typing import Final, NoReturn
 from verifier import cfg, isa
 from verifier.helpers import HELPERS, Argument, Helper, Result
 from verifier.isa import Instruction
+from verifier.limits import DEFAULT, KERNEL_BUDGET, Limits
 from verifier.liveness import live_registers, order
-from verifier.memory import RDONLY_PROG, STACK_LIMIT, Fault, Maps, not_memory, readable, whole_pointers, writable
+from verifier.memory import RDONLY_PROG, Fault, Regions, not_memory, readable, whole_pointers, writable
 from verifier.merge import reduce
 from verifier.program import MapSpec, MapType, Program, Reference, ReferenceKind
 from verifier.runtime import RUNTIME_FUNCTIONS, Kind
@@ -42,8 +43,6 @@ from verifier.values import (
     Value,
 )
 
-FRAME_LIMIT: Final = 6
-"""Functions of a filter program that may be on the stack at once."""
 WORK_LIMIT: Final = 1_000_000
 """Instructions that are looked at, times the states in which they are. More is given up, never a hang."""
 
@@ -82,16 +81,24 @@ _TAKE_PACKETS: Final = frozenset({"bpf_map_lookup_elem", "bpf_map_update_elem", 
 class Tracking:
     """What a walk through a program found out.
 
-    `cost` is the work by instruction, `depths` are the bytes of stack by the number of the function, `stack` those of
-    the deepest chain of calls, `origins` the instructions that made the identities of map values and records.
+    `work` is the instructions times the states in which they were looked at; `ways` is the same as if no states were
+    joined, about what the kernel's verifier will look at. `cost` is the work by instruction, `depths` are the bytes of
+    stack by the number of the function, `stack` those of the deepest chain of calls, `origins` the instructions that
+    made the identities of map values and records.
     """
 
     work: int = 0
+    ways: int = 0
     cost: dict[int, int] = field(default_factory=dict)
     depths: dict[int, int] = field(default_factory=dict)
     stack: int = 0
     states: dict[int, list[State]] = field(default_factory=dict)
     origins: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def may_exceed_the_kernel(self) -> bool:
+        """Whether the kernel may give up: its verifier looked at 1.2 to 1.4 times `ways` in what was tried."""
+        return self.ways * 4 > KERNEL_BUDGET * 3
 
 
 @dataclass(slots=True)
@@ -106,12 +113,12 @@ class Found(Exception):
     tracking: Tracking = field(default_factory=Tracking)
 
 
-def track(program: Program, *, keep_states: bool = False) -> Tracking:
+def track(program: Program, limits: Limits = DEFAULT, *, keep_states: bool = False) -> Tracking:
     """Walk through `program`, which has passed the structural checks. Raises Found.
 
     With `keep_states` the states at every instruction are kept, for explanations and tests.
     """
-    walker = _Walker(program, keep_states)
+    walker = _Walker(program, limits, keep_states)
     try:
         walker.program()
     except Found as found:
@@ -121,10 +128,11 @@ def track(program: Program, *, keep_states: bool = False) -> Tracking:
 
 
 class _Walker:
-    def __init__(self, program: Program, keep_states: bool) -> None:
+    def __init__(self, program: Program, limits: Limits, keep_states: bool) -> None:
+        self._limits = limits
         self._program = program
         self._keep = keep_states
-        self._maps = Maps.of(program.maps, program.btf)
+        self._regions = Regions.of(program.maps, program.btf, limits.stack)
         self._references: dict[int, Reference] = {item.instruction: item for item in program.references}
         self._graphs = [cfg.graph(program, function) for function in program.functions]
         self._orders = [order(graph) for graph in self._graphs]
@@ -208,6 +216,7 @@ class _Walker:
     def _count(self, index: int, states: list[State]) -> None:
         tracking = self.tracking
         tracking.work += len(states)
+        tracking.ways += sum(state.ways for state in states)
         tracking.cost[index] = tracking.cost.get(index, 0) + len(states)
         if tracking.work > WORK_LIMIT:
             costliest = max(tracking.cost, key=lambda item: tracking.cost[item])
@@ -233,7 +242,7 @@ class _Walker:
         number = self._numbers[index + 1 + instruction.imm]
         entered = []
         for state in states:
-            if len(state.frames) == FRAME_LIMIT:
+            if len(state.frames) == self._limits.frames:
                 self._too_deep(index, state)
             registers: list[Value] = [Unset()] * 11
             registers[1:6] = state.registers[1:6]
@@ -280,18 +289,18 @@ class _Walker:
             return (number, *max((longest(callee) for callee in callees.get(number, ())), key=len, default=()))
 
         # The kernel counts calls that no way reaches, too.
-        if len(longest(0)) > FRAME_LIMIT:
-            self._too_deep(self._program.functions[longest(0)[FRAME_LIMIT]].start, State.at_entry())
+        if len(longest(0)) > self._limits.frames:
+            self._too_deep(self._program.functions[longest(0)[self._limits.frames]].start, State.at_entry())
         total, chain = deepest(0)
         self.tracking.stack = total
-        if total > STACK_LIMIT:
+        if total > self._limits.stack:
             functions = self._program.functions
             used = ", ".join(f"{functions[item].name} {self.tracking.depths.get(item, 0)}" for item in chain)
             self._fail(
                 "stack-bounds",
                 functions[chain[-1]].start,
                 State.at_entry(),
-                f"the frames of a chain of calls take {total} bytes, limit {STACK_LIMIT}: {used}",
+                f"the frames of a chain of calls take {total} bytes, limit {self._limits.stack}: {used}",
                 "make local variables smaller, or keep them in a per-CPU map",
             )
 
@@ -461,7 +470,7 @@ class _Walker:
         if isinstance(pointer, Context):
             state.registers[instruction.dst] = self._load_context(state, index, instruction, size, extended)
             return
-        self._require(readable(state, self._maps, pointer, offset, size), index, state, instruction.src)
+        self._require(readable(state, self._regions, pointer, offset, size), index, state, instruction.src)
         value: Value = Number(Scalar.of_width(size))
         if isinstance(pointer, Stack):
             self._align(state, index, pointer, offset, size, instruction.src)
@@ -505,7 +514,7 @@ class _Walker:
 
     def _constant(self, pointer: MapValue, offset: int, size: int) -> Number | None:
         """What read-only data says, as the kernel knows it too."""
-        spec = self._maps.specs[pointer.name]
+        spec = self._regions.specs[pointer.name]
         if not spec.frozen or spec.initial is None:
             return None
         at = pointer.offset.smin + offset
@@ -519,7 +528,7 @@ class _Walker:
         if instruction.opcode & isa.CLASS_MASK == isa.STX:
             names = (instruction.dst, instruction.src)
             value = self._set(state, index, instruction.src)
-        self._require(writable(state, self._maps, pointer, offset, size), index, state, *names)
+        self._require(writable(state, self._regions, pointer, offset, size), index, state, *names)
         if isinstance(pointer, Stack):
             self._align(state, index, pointer, offset, size, instruction.dst)
             if not isinstance(value, Number) and size != _SLOT:
@@ -554,8 +563,8 @@ class _Walker:
             operands.append(self._set(state, index, 0))
         if not all(isinstance(value, Number) for value in operands):
             self._fail("pointer-leak", index, state, "a pointer in an atomic operation", "use numbers", instruction.src)
-        self._require(writable(state, self._maps, pointer, offset, size), index, state, instruction.dst)
-        self._require(readable(state, self._maps, pointer, offset, size), index, state, instruction.dst)
+        self._require(writable(state, self._regions, pointer, offset, size), index, state, instruction.dst)
+        self._require(readable(state, self._regions, pointer, offset, size), index, state, instruction.dst)
         position = pointer.offset if isinstance(pointer, Stack) else getattr(pointer, "offset", None)
         constant = position if isinstance(position, int) else getattr(position, "smin", 0)
         if (constant + offset) % size or (isinstance(position, Scalar) and not position.is_constant):
@@ -679,8 +688,8 @@ class _Walker:
         return self._identities[key]
 
     @property
-    def maps(self) -> Maps:
-        return self._maps
+    def regions(self) -> Regions:
+        return self._regions
 
     def _set(self, state: State, index: int, register: int) -> Value:
         """What a register holds, which must be something."""
@@ -709,7 +718,7 @@ class _Walker:
             "call-depth",
             index,
             state,
-            f"{FRAME_LIMIT + 1} functions deep, limit {FRAME_LIMIT}",
+            f"{self._limits.frames + 1} functions deep, limit {self._limits.frames}",
             "inline a function: static __always_inline",
         )
 
@@ -805,7 +814,7 @@ class _Call:
     def _take_map(self, register: int, value: Value) -> None:
         if not isinstance(value, MapPointer):
             self._wrong(register, "a map", value)
-        self._map = self._walker.maps.specs[value.name]
+        self._map = self._walker.regions.specs[value.name]
         if self._map.type not in _MAPS_OF_HELPERS.get(self._helper.name, _ELEMENTS):
             what = self._map.type.name.lower()
             self._fail(
@@ -851,9 +860,9 @@ class _Call:
             self._fail("bad-argument", f"{self._helper.name} takes no packet memory", "copy it first", register)
         # A buffer of unknown size may stay as it was in part, so it must hold something before.
         if written:
-            self._require(writable(state, walker.maps, value, 0, size), register)
+            self._require(writable(state, walker.regions, value, 0, size), register)
         if not written or not constant:
-            self._require(readable(state, walker.maps, value, 0, size), register)
+            self._require(readable(state, walker.regions, value, 0, size), register)
         if isinstance(value, Stack):
             self._require(whole_pointers(state, value, 0, size), register)
             walker.touch(state, value, 0)
@@ -866,7 +875,7 @@ class _Call:
             self._report(not_memory(value), register)
         if not isinstance(value, MapValue) or not value.offset.is_constant:
             self._wrong(register, "a spin lock in a map value", value)
-        if self._walker.maps.locks.get(value.name) != value.offset.smin:
+        if self._walker.regions.locks.get(value.name) != value.offset.smin:
             self._wrong(register, "the place of the spin lock in the map value", value)
         if self._helper.name == "bpf_spin_lock":
             if value.id == 0:

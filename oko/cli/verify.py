@@ -20,7 +20,7 @@ from verifier.cfg import dot
 from verifier.check import check, check_structure
 from verifier.codes import CODES
 from verifier.elf import MAX_INSTRUCTIONS, load
-from verifier.memory import STACK_LIMIT
+from verifier.limits import DEFAULT, KERNEL_BUDGET
 from verifier.program import Program
 from verifier.rejection import Paint, Rejection, plain
 from verifier.trace import trace
@@ -39,6 +39,10 @@ _LOOKS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+_BEYOND_BUDGET: Final = (
+    f"the kernel may give up on it (kernel-budget): it follows more ways than we do, and looks at {KERNEL_BUDGET}"
+    " instructions at most; use fewer branches whose results are used together"
+)
 _HAVE_GRAPH: Final = frozenset({"bad-call", "forbidden-helper", "unreachable", "cycle", "recursion"})
 """Structural faults of programs whose jumps are sound."""
 
@@ -123,9 +127,11 @@ def _report(path: Path) -> Verdict:
     maps = ", ".join(spec.name for spec in program.maps)
     click.echo(
         f"{path}: accepted: {program.name}, {len(program.instructions)} of {MAX_INSTRUCTIONS} instructions,"
-        f" {tracking.stack} of {STACK_LIMIT} bytes of stack, {tracking.work} steps of work,"
+        f" {tracking.stack} of {DEFAULT.stack} bytes of stack, {tracking.work} steps of work,"
         f" {f'maps {maps}' if maps else 'no maps'}"
     )
+    if tracking.may_exceed_the_kernel:
+        click.echo(f"{path}: warning: {_BEYOND_BUDGET}", err=True)
     return Verdict.ACCEPTED
 
 
@@ -150,6 +156,7 @@ def _json(path: Path) -> tuple[Verdict, dict[str, Any]]:
         "instructions": len(program.instructions),
         "stack": tracking.stack,
         "work": tracking.work,
+        "warning": _BEYOND_BUDGET if tracking.may_exceed_the_kernel else None,
         "maps": [spec.name for spec in program.maps],
     }
 

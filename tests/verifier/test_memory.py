@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tests.verifier.assembly import assemble
-from verifier.memory import STACK_LIMIT, Maps, readable, stack_bounds, writable
+from verifier.limits import DEFAULT
+from verifier.memory import Regions, readable, stack_bounds, writable
 from verifier.scalar import Scalar
 from verifier.state import Place, State
 from verifier.values import (
@@ -22,7 +23,7 @@ from verifier.values import (
 )
 
 PROGRAM, _ = assemble("r0 = 0; exit")
-MAPS = Maps.of(PROGRAM.maps, PROGRAM.btf)
+MAPS = Regions.of(PROGRAM.maps, PROGRAM.btf)
 
 
 def at(offset: int) -> Scalar:
@@ -52,7 +53,7 @@ ACCESSES: dict[str, tuple[Value, int, int, str | None, str | None]] = {
     "stack-never-written": (Stack(0, -16), 0, 8, "uninitialised", None),
     "stack-partly-written": (Stack(0, -9), 0, 2, "uninitialised", None),
     "stack-top": (Stack(0, 0), -1, 2, "stack-bounds", "stack-bounds"),
-    "stack-bottom": (Stack(0, 0), -STACK_LIMIT - 1, 1, "stack-bounds", "stack-bounds"),
+    "stack-bottom": (Stack(0, 0), -DEFAULT.stack - 1, 1, "stack-bounds", "stack-bounds"),
     "value": (MapValue("array", at(12)), 0, 4, None, None),
     "value-behind": (MapValue("array", at(12)), 1, 4, "map-bounds", "map-bounds"),
     "value-before": (MapValue("array", at(0)), -1, 1, "map-bounds", "map-bounds"),
@@ -104,4 +105,4 @@ def test_locks_are_found_where_the_type_says() -> None:
 
 
 def test_a_frame_has_its_own_limit() -> None:
-    assert stack_bounds(-STACK_LIMIT, STACK_LIMIT) is None
+    assert stack_bounds(MAPS, -DEFAULT.stack, DEFAULT.stack) is None
