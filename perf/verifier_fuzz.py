@@ -22,9 +22,9 @@ from tests.verifier.kernel import Kernel, Verdict, Way, with_few_rights
 from tests.verifier.witness import Unsound, witness
 from verifier import elf
 from verifier.check import check
+from verifier.findings import Found
 from verifier.interpreter import InterpreterFault
 from verifier.program import Program
-from verifier.tracking import Found
 
 _OBJECTS: Final = Path(__file__).resolve().parents[1] / "build" / "bpf"
 _BATCH: Final = 500

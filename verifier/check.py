@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from verifier import cfg, isa
 from verifier.codes import INSTEAD, MENDS
 from verifier.explanation import Note, note
+from verifier.findings import Found, Tracking
 from verifier.helpers import HELPERS, helper_name
 from verifier.isa import Instruction
 from verifier.limits import DEFAULT, Limits
@@ -16,7 +17,7 @@ from verifier.program import Function, Program, Reference
 from verifier.rejection import Rejection
 from verifier.runtime import RUNTIME_FUNCTIONS
 from verifier.text import text_at
-from verifier.tracking import Found, Tracking, track
+from verifier.tracking import track
 
 _LOOP: Final = re.compile(r"\b(for|while|do|goto)\b")
 _LINES_OF_LOOP: Final = 8

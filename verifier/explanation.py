@@ -14,11 +14,11 @@ from itertools import pairwise
 from typing import Final
 
 from verifier import cfg, isa
+from verifier.findings import Found
 from verifier.helpers import HELPERS, Argument, helper_name
 from verifier.program import Line, Program
 from verifier.scalar import Scalar
 from verifier.state import FARTHEST
-from verifier.tracking import Found
 from verifier.values import MapValue, MapValueOrNull, Packet, PacketEnd, Record, RecordOrNull, Stack, Unset, Value
 
 _AREAS: Final = 4
@@ -221,7 +221,7 @@ def _maybe_null(site: _Site) -> Explanation | None:
     for _, value in site.held():
         if not isinstance(value, MapValueOrNull | RecordOrNull):
             continue
-        origin = site.tracking.origins.get(value.id)
+        origin = site.tracking.identities.origins.get(value.id)
         is_record = isinstance(value, RecordOrNull)
         what = "the reservation" if is_record else f"the lookup in {value.name}"  # type: ignore[union-attr]
         reason = "when the ring buffer is full" if is_record else "when there is no such key"
@@ -390,7 +390,8 @@ def _areas(site: _Site) -> list[Note]:
 
 
 def _record_leak(site: _Site) -> Explanation | None:
-    origins = [site.tracking.origins[item] for item in sorted(site.state.records) if item in site.tracking.origins]
+    made = site.tracking.identities.origins
+    origins = [made[item] for item in sorted(site.state.records) if item in made]
     if not origins:
         return None
     return Explanation(

@@ -10,10 +10,10 @@ from oko.errors import Rejected
 from verifier import cfg
 from verifier.codes import CODES
 from verifier.explanation import Note, explain
+from verifier.findings import Found
 from verifier.program import Line, Program
 from verifier.state import Step
 from verifier.text import text_at
-from verifier.tracking import Found
 
 _WAY_SHOWN: Final = 12
 

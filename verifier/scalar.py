@@ -1,22 +1,16 @@
-"""Scalars: what is known about a number in a register, and how instructions and branches change it.
+"""Scalars: what is known about a number in a register.
 
 A `Scalar` stands for a set of 64-bit numbers, given by the bits that are known (a tristate number) and by four ranges:
 of the number as unsigned and as signed, of its low half as unsigned and as signed. A number belongs to the set if it
-satisfies all five. Every result contains the results of all members; the five are kept consistent, each as narrow as
-the others make it.
-
-The arithmetic is that of RFC 9669: division by zero gives 0, the remainder by zero is the dividend, the counts of
-shifts are taken modulo the width, and the results of 32-bit operations are zero-extended.
+satisfies all five. The five are kept consistent, each as narrow as the others make it; the functions here do that.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from verifier import isa, tristate
+from verifier import tristate
 from verifier.tristate import M64
 
 M32: Final = 0xFFFFFFFF
@@ -24,17 +18,8 @@ S32_MIN: Final = -(1 << 31)
 S32_MAX: Final = (1 << 31) - 1
 S64_MIN: Final = -(1 << 63)
 S64_MAX: Final = (1 << 63) - 1
-_SIZE32: Final = 1 << 32
-_SIZE64: Final = 1 << 64
-
-# Positions of the lower ends among the fields of a Scalar; the upper end follows.
-_U64: Final = 2
-_S64: Final = 4
-_U32: Final = 6
-_S32: Final = 8
-
-# What an END instruction does: to little-endian, to big-endian, or the swap of ISA v4.
-Swap = Literal["to_le", "to_be", "swap"]
+SIZE32: Final = 1 << 32
+SIZE64: Final = 1 << 64
 
 
 class Contradiction(Exception):
@@ -43,7 +28,7 @@ class Contradiction(Exception):
 
 class Scalar(NamedTuple):
     """A set of 64-bit numbers, never empty. A tuple, so that making, hashing and comparing it is cheap; make one with
-    the class methods, which keep the fields consistent.
+    the static methods, or with the functions of this module, which keep the fields consistent.
 
     `value` and `mask` are the tristate number of verifier.tristate. `umin` … `umax` is the unsigned, `smin` … `smax`
     the signed range, both ends included; `u32min` … `u32max` and `s32min` … `s32max` are those of the low half.
@@ -73,7 +58,7 @@ class Scalar(NamedTuple):
     @staticmethod
     def between(umin: int, umax: int) -> Scalar:
         """The unsigned numbers from `umin` to `umax`; the caller sees to 0 ≤ umin ≤ umax < 2**64."""
-        return _from_unsigned(0, M64, umin, umax)
+        return from_unsigned(0, M64, umin, umax)
 
     @staticmethod
     def of_width(size: int) -> Scalar:
@@ -208,6 +193,7 @@ def _low_half(scalar: Scalar) -> tuple[str, int]:
 
 
 def _made(fields: tuple[int, int, int, int, int, int, int, int, int, int]) -> Scalar:
+    """What Scalar(*fields) gives, at half its cost."""
     return tuple.__new__(Scalar, fields)
 
 
@@ -220,8 +206,9 @@ def _constant(number: int) -> Scalar:
     return _made((number, 0, number, number, signed, signed, low, low, signed_low, signed_low))
 
 
-def _small(value: int, mask: int, low: int, high: int) -> Scalar:
-    """The members of a tristate number in `low` … `high`, numbers below 2**31, for which all ranges are the same."""
+def small(value: int, mask: int, low: int, high: int) -> Scalar:
+    """The members of a tristate number in `low` … `high`, numbers below 2**31, for which all ranges are the same.
+    Raises Contradiction if there are none."""
     if low > high:
         raise Contradiction
     if (low ^ value) & ~mask:
@@ -236,7 +223,7 @@ def _small(value: int, mask: int, low: int, high: int) -> Scalar:
     return _made((value & below | low & ~below, mask & below, low, high, low, high, low, high, low, high))
 
 
-def _tightened(
+def tightened(
     value: int,
     mask: int,
     umin: int,
@@ -250,11 +237,11 @@ def _tightened(
 ) -> Scalar:
     """The scalar of the numbers that satisfy all of these. Raises Contradiction if it finds that there are none."""
     if umax <= S32_MAX or (smin >= 0 and smax <= S32_MAX):
-        return _small(value, mask, max(umin, smin, u32min, s32min), min(umax, smax, u32max, s32max))
+        return small(value, mask, max(umin, smin, u32min, s32min), min(umax, smax, u32max, s32max))
     # A signed and an unsigned range together are two unsigned ones, above and below the sign. Either may be empty: its
     # lower end is then above its upper end.
-    plus, plus_end, minus, minus_end = _split(umin, umax, smin, smax, _SIZE64)
-    low_plus, low_plus_end, low_minus, low_minus_end = _split(u32min, u32max, s32min, s32max, _SIZE32)
+    plus, plus_end, minus, minus_end = _split(umin, umax, smin, smax, SIZE64)
+    low_plus, low_plus_end, low_minus, low_minus_end = _split(u32min, u32max, s32min, s32max, SIZE32)
     least = low_plus if low_plus <= low_plus_end else low_minus
     most = low_minus_end if low_minus <= low_minus_end else low_plus_end
     while True:
@@ -295,8 +282,8 @@ def _tightened(
         (
             value,
             mask,
-            *_merged(plus, plus_end, minus, minus_end, _SIZE64),
-            *_merged(low_plus, low_plus_end, low_minus, low_minus_end, _SIZE32),
+            *_merged(plus, plus_end, minus, minus_end, SIZE64),
+            *_merged(low_plus, low_plus_end, low_minus, low_minus_end, SIZE32),
         )
     )
     return _UNKNOWN if scalar == _UNKNOWN else scalar
@@ -331,7 +318,7 @@ def _fitted(low: int, high: int, value: int, mask: int, least: int, most: int) -
     if half < least:
         low += least - half
     elif half > most:
-        low += least - half + _SIZE32
+        low += least - half + SIZE32
     if (low ^ value) & ~mask:
         low = tristate.smallest_from(low, value, mask)
         low += max(least - (low & M32), 0)
@@ -339,7 +326,7 @@ def _fitted(low: int, high: int, value: int, mask: int, least: int, most: int) -
     if half > most:
         high += most - half
     elif half < least:
-        high += most - half - _SIZE32
+        high += most - half - SIZE32
     if (high ^ value) & ~mask:
         high = tristate.largest_upto(high, value, mask)
         high -= max((high & M32) - most, 0)
@@ -375,536 +362,22 @@ def _low_within(value: int, mask: int, low: int, high: int) -> tristate.Tristate
     return value & ~M32 | low_value, mask & ~M32 | low_mask
 
 
-def _from_unsigned(value: int, mask: int, low: int, high: int) -> Scalar:
+def from_unsigned(value: int, mask: int, low: int, high: int) -> Scalar:
+    """The members of a tristate number in an unsigned range. Raises Contradiction if it finds that there are none."""
     if high <= S32_MAX:
-        return _small(value, mask, low, high)
-    return _tightened(value, mask, low, high, S64_MIN, S64_MAX, 0, M32, S32_MIN, S32_MAX)
+        return small(value, mask, low, high)
+    return tightened(value, mask, low, high, S64_MIN, S64_MAX, 0, M32, S32_MIN, S32_MAX)
 
 
-def _from_signed(value: int, mask: int, low: int, high: int) -> Scalar:
-    return _tightened(value, mask, 0, M64, low, high, 0, M32, S32_MIN, S32_MAX)
-
-
-def _unsigned(low: int, high: int, size: int) -> tuple[int, int]:
-    """The range modulo `size` of results that lie in `low` … `high` before they wrap."""
-    base = low & -size
-    return (low - base, high - base) if high - base < size else (0, size - 1)
-
-
-def _signed(low: int, high: int, size: int) -> tuple[int, int]:
-    """The same, for results that are read as signed."""
-    half = size >> 1
-    base = low + half & -size
-    return (low - base, high - base) if high - base < half else (-half, half - 1)
+def from_signed(value: int, mask: int, low: int, high: int) -> Scalar:
+    """The same, of a signed range."""
+    return tightened(value, mask, 0, M64, low, high, 0, M32, S32_MIN, S32_MAX)
 
 
 _UNKNOWN: Final = _made((0, M64, 0, M64, S64_MIN, S64_MAX, 0, M32, S32_MIN, S32_MAX))
-_ZERO: Final = _constant(0)
 _OF_WIDTH: Final = {
-    1: _small(0, 0xFF, 0, 0xFF),
-    2: _small(0, 0xFFFF, 0, 0xFFFF),
-    4: _from_unsigned(0, M32, 0, M32),
+    1: small(0, 0xFF, 0, 0xFF),
+    2: small(0, 0xFFFF, 0, 0xFFFF),
+    4: from_unsigned(0, M32, 0, M32),
     8: _UNKNOWN,
-}
-
-
-# --- arithmetic -------------------------------------------------------------------------------------------------------
-
-
-def alu(operation: int, wide: bool, a: Scalar, b: Scalar, *, signed: bool = False) -> Scalar:
-    """The result of an ALU instruction other than isa.END: `a` is the destination before it, `b` the source.
-
-    `wide` is 64 bit, else 32; `signed` makes isa.DIV and isa.MOD those of ISA v4. isa.NEG ignores `b`, isa.MOV `a`.
-    """
-    if operation == isa.MOV:
-        return b if wide else truncate(b, 4)
-    if operation == isa.NEG:
-        operation, a, b = isa.SUB, _ZERO, a
-    if operation in _EXACT and not a.mask and not b.mask:
-        number: int = _EXACT[operation](a.value, b.value)
-        return _constant(number & M64 if wide else number & M32)
-    if operation in _SHIFTS:
-        result = _shift(operation, wide, a, b)
-    elif operation in _DIVISIONS:
-        if not wide:
-            a, b = (sign_extend(a, 32, True), sign_extend(b, 32, True)) if signed else (truncate(a, 4), truncate(b, 4))
-        result = _DIVISIONS[operation][signed](a, b)
-    else:
-        result = _RINGS[operation](a, b)
-    return result if wide else truncate(result, 4)
-
-
-def _add(a: Scalar, b: Scalar) -> Scalar:
-    if a is _UNKNOWN or b is _UNKNOWN:
-        return _UNKNOWN
-    value, mask = tristate.add(a.value, a.mask, b.value, b.mask)
-    if a.umax + b.umax <= S32_MAX:
-        return _small(value, mask, a.umin + b.umin, a.umax + b.umax)
-    return _tightened(
-        value,
-        mask,
-        *_unsigned(a.umin + b.umin, a.umax + b.umax, _SIZE64),
-        *_signed(a.smin + b.smin, a.smax + b.smax, _SIZE64),
-        *_unsigned(a.u32min + b.u32min, a.u32max + b.u32max, _SIZE32),
-        *_signed(a.s32min + b.s32min, a.s32max + b.s32max, _SIZE32),
-    )
-
-
-def _subtract(a: Scalar, b: Scalar) -> Scalar:
-    if a is _UNKNOWN or b is _UNKNOWN:
-        return _UNKNOWN
-    value, mask = tristate.subtract(a.value, a.mask, b.value, b.mask)
-    if b.umax <= a.umin and a.umax <= S32_MAX:
-        return _small(value, mask, a.umin - b.umax, a.umax - b.umin)
-    return _tightened(
-        value,
-        mask,
-        *_unsigned(a.umin - b.umax, a.umax - b.umin, _SIZE64),
-        *_signed(a.smin - b.smax, a.smax - b.smin, _SIZE64),
-        *_unsigned(a.u32min - b.u32max, a.u32max - b.u32min, _SIZE32),
-        *_signed(a.s32min - b.s32max, a.s32max - b.s32min, _SIZE32),
-    )
-
-
-def _multiply(a: Scalar, b: Scalar) -> Scalar:
-    value, mask = tristate.multiply(a.value, a.mask, b.value, b.mask)
-    if a.umax * b.umax <= S32_MAX:
-        return _small(value, mask, a.umin * b.umin, a.umax * b.umax)
-    products = (a.smin * b.smin, a.smin * b.smax, a.smax * b.smin, a.smax * b.smax)
-    low_products = (a.s32min * b.s32min, a.s32min * b.s32max, a.s32max * b.s32min, a.s32max * b.s32max)
-    return _tightened(
-        value,
-        mask,
-        *_unsigned(a.umin * b.umin, a.umax * b.umax, _SIZE64),
-        *_signed(min(products), max(products), _SIZE64),
-        *_unsigned(a.u32min * b.u32min, a.u32max * b.u32max, _SIZE32),
-        *_signed(min(low_products), max(low_products), _SIZE32),
-    )
-
-
-def _and(a: Scalar, b: Scalar) -> Scalar:
-    value, mask = tristate.bitwise(isa.AND, a.value, a.mask, b.value, b.mask)
-    most = min(a.umax, b.umax)
-    if most <= S32_MAX:
-        return _small(value, mask, 0, most)
-    # A result without the sign bit is at most the operand that has none; one with it keeps the operands' sign bits.
-    floor, _ = _bit_range(a.smin, a.smax, b.smin, b.smax)
-    low_floor, _ = _bit_range(a.s32min, a.s32max, b.s32min, b.s32max)
-    return _tightened(
-        value,
-        mask,
-        0,
-        most,
-        floor,
-        max(a.smax, b.smax),
-        0,
-        min(a.u32max, b.u32max),
-        low_floor,
-        max(a.s32max, b.s32max),
-    )
-
-
-def _or(a: Scalar, b: Scalar) -> Scalar:
-    value, mask = tristate.bitwise(isa.OR, a.value, a.mask, b.value, b.mask)
-    least = max(a.umin, b.umin)
-    if value | mask <= S32_MAX:
-        return _small(value, mask, least, value | mask)
-    # A result with the sign bit is at least the operand that has it; one without keeps the operands' clear bits.
-    _, ceiling = _bit_range(a.smin, a.smax, b.smin, b.smax)
-    _, low_ceiling = _bit_range(a.s32min, a.s32max, b.s32min, b.s32max)
-    return _tightened(
-        value,
-        mask,
-        least,
-        M64,
-        min(a.smin, b.smin),
-        ceiling,
-        max(a.u32min, b.u32min),
-        M32,
-        min(a.s32min, b.s32min),
-        low_ceiling,
-    )
-
-
-def _xor(a: Scalar, b: Scalar) -> Scalar:
-    value, mask = tristate.bitwise(isa.XOR, a.value, a.mask, b.value, b.mask)
-    if value | mask <= S32_MAX:
-        return _small(value, mask, value, value | mask)
-    return _tightened(
-        value,
-        mask,
-        0,
-        M64,
-        *_bit_range(a.smin, a.smax, b.smin, b.smax),
-        0,
-        M32,
-        *_bit_range(a.s32min, a.s32max, b.s32min, b.s32max),
-    )
-
-
-def _bit_range(low: int, high: int, low2: int, high2: int) -> tuple[int, int]:
-    """The signed numbers of as many bits as those in two signed ranges need: AND, OR and XOR give no longer ones."""
-    bits = max((end if end >= 0 else ~end).bit_length() for end in (low, high, low2, high2))
-    return -1 << bits, (1 << bits) - 1
-
-
-def _shift(operation: int, wide: bool, a: Scalar, b: Scalar) -> Scalar:
-    """A shift; of a 32-bit one, only the low half of the result counts."""
-    limit = 63 if wide else 31
-    least, most = b.umin, b.umax
-    if most > limit:
-        least = b.value & limit
-        most = least | b.mask & limit
-    if not most:
-        return a
-    if operation == isa.LSH:
-        return _shift_left(a, least, most)
-    if operation == isa.RSH:
-        return _shift_right(a if wide else truncate(a, 4), least, most)
-    return _shift_right_signed(a if wide else sign_extend(a, 32, True), least, most)
-
-
-def _shift_left(a: Scalar, least: int, most: int) -> Scalar:
-    if least >= 32:
-        a, least, most = _raised_half(a), least - 32, most - 32
-        if not most:
-            return a
-    value, mask = tristate.shift_left(a.value, a.mask, least, most)
-    if a.umax << most <= S32_MAX:
-        return _small(value, mask, a.umin << least, a.umax << most)
-    return _tightened(
-        value,
-        mask,
-        *_unsigned(a.umin << least, a.umax << most, _SIZE64),
-        *_signed(a.smin << (most if a.smin < 0 else least), a.smax << (least if a.smax < 0 else most), _SIZE64),
-        *_unsigned(a.u32min << least, a.u32max << most, _SIZE32),
-        *_signed(a.s32min << (most if a.s32min < 0 else least), a.s32max << (least if a.s32max < 0 else most), _SIZE32),
-    )
-
-
-def _raised_half(a: Scalar) -> Scalar:
-    """Shifted left by 32: the low half becomes the high one, as tight as it was."""
-    value, mask, _, _, _, _, u32min, u32max, s32min, s32max = a
-    return _made(
-        (
-            value << 32 & M64,
-            mask << 32 & M64,
-            u32min << 32,
-            u32max << 32,
-            s32min << 32,
-            s32max << 32,
-            0,
-            0,
-            0,
-            0,
-        )
-    )
-
-
-def _shift_right(a: Scalar, least: int, most: int) -> Scalar:
-    value, mask = tristate.shift_right(a.value, a.mask, least, most)
-    return _from_unsigned(value, mask, a.umin >> most, a.umax >> least)
-
-
-def _shift_right_signed(a: Scalar, least: int, most: int) -> Scalar:
-    value, mask = tristate.shift_right_signed(a.value, a.mask, least, most)
-    return _from_signed(
-        value,
-        mask,
-        a.smin >> (least if a.smin < 0 else most),
-        a.smax >> (most if a.smax < 0 else least),
-    )
-
-
-def _divide(a: Scalar, b: Scalar) -> Scalar:
-    if not b.umax:
-        return _ZERO
-    value, mask = 0, M64
-    if not b.mask and not b.value & b.value - 1:
-        places = b.value.bit_length() - 1
-        value, mask = tristate.shift_right(a.value, a.mask, places, places)
-    return _from_unsigned(value, mask, a.umin // b.umax if b.umin else 0, a.umax // (b.umin or 1))
-
-
-def _modulo(a: Scalar, b: Scalar) -> Scalar:
-    if not b.umax or (a.umax < b.umin):
-        return a
-    if not b.umin:
-        return _from_unsigned(0, M64, 0, a.umax)
-    if not b.mask:
-        divisor = b.value
-        if not divisor & divisor - 1:
-            return _and(a, _constant(divisor - 1))
-        if a.umin // divisor == a.umax // divisor:
-            return _from_unsigned(0, M64, a.umin % divisor, a.umax % divisor)
-    return _from_unsigned(0, M64, 0, min(a.umax, b.umax - 1))
-
-
-def _divide_signed(a: Scalar, b: Scalar) -> Scalar:
-    if a.smin >= 0 and b.smin >= 0:
-        return _divide(a, b)
-    # The ends of the quotient come from the ends of the dividend and the divisors farthest from and nearest to zero.
-    divisors = {b.smin, b.smax, *(near for near in (-1, 1) if b.smin <= near <= b.smax)} - {0}
-    quotients = [_quotient(dividend, divisor) for dividend in (a.smin, a.smax) for divisor in divisors]
-    if b.contains(0):
-        quotients.append(0)
-    return _from_signed(0, M64, *_signed(min(quotients), max(quotients), _SIZE64))
-
-
-def _modulo_signed(a: Scalar, b: Scalar) -> Scalar:
-    if a.smin >= 0 and b.smin >= 0:
-        return _modulo(a, b)
-    if not b.smin and not b.smax:
-        return a
-    if not a.mask and not b.mask:
-        return _constant(a.smin - _quotient(a.smin, b.smin) * b.smin)
-    # The remainder has the sign of the dividend, and is nearer to zero than both dividend and divisor.
-    least, most = min(a.smin, 0), max(a.smax, 0)
-    if not b.contains(0):
-        limit = max(-b.smin, b.smax) - 1
-        least, most = max(least, -limit), min(most, limit)
-    return _from_signed(0, M64, least, most)
-
-
-def _quotient(dividend: int, divisor: int) -> int:
-    """Truncated towards zero."""
-    quotient = abs(dividend) // abs(divisor)
-    return quotient if (dividend < 0) == (divisor < 0) else -quotient
-
-
-_Binary = Callable[[Scalar, Scalar], Scalar]
-
-_RINGS: Final[dict[int, _Binary]] = {
-    isa.ADD: _add,
-    isa.SUB: _subtract,
-    isa.MUL: _multiply,
-    isa.AND: _and,
-    isa.OR: _or,
-    isa.XOR: _xor,
-}
-# The same on constants: the low half of the result is the result of the low halves.
-_EXACT: Final[dict[int, Callable[[int, int], int]]] = {
-    isa.ADD: operator.add,
-    isa.SUB: operator.sub,
-    isa.MUL: operator.mul,
-    isa.AND: operator.and_,
-    isa.OR: operator.or_,
-    isa.XOR: operator.xor,
-}
-_SHIFTS: Final = frozenset({isa.LSH, isa.RSH, isa.ARSH})
-_DIVISIONS: Final[dict[int, tuple[_Binary, _Binary]]] = {
-    isa.DIV: (_divide, _divide_signed),
-    isa.MOD: (_modulo, _modulo_signed),
-}
-
-
-# --- casts ------------------------------------------------------------------------------------------------------------
-
-
-def truncate(a: Scalar, size: int) -> Scalar:
-    """The lowest `size` bytes (1, 2, 4 or 8), zero-extended: what a store keeps."""
-    low = (1 << 8 * size) - 1
-    if a.umax <= low:
-        return a
-    value, mask, _, _, _, _, u32min, u32max, s32min, s32max = a
-    if size == 4:
-        # The half is as tight as it was; alone it is the whole.
-        return _made((value & M32, mask & M32, u32min, u32max, u32min, u32max, u32min, u32max, s32min, s32max))
-    return _from_unsigned(value & low, mask & low, *_unsigned(u32min, u32max, low + 1))
-
-
-def sign_extend(a: Scalar, bits: int, wide: bool) -> Scalar:
-    """The lowest `bits` (8, 16 or 32) as a signed number, in 64 bits if `wide`, else in 32 and zero-extended."""
-    if not (-1 << bits - 1 <= a.smin and a.smax < 1 << bits - 1):
-        if bits == 32:
-            a = _signed_half(a)
-        else:
-            places = tristate.WIDTH - bits
-            a = _shift_right_signed(_shift_left(a, places, places), places, places)
-    return a if wide else truncate(a, 4)
-
-
-def _signed_half(a: Scalar) -> Scalar:
-    """The low half as a signed number. It is as tight as it was; the high half repeats its sign."""
-    value, mask, _, _, _, _, u32min, u32max, s32min, s32max = a
-    high = M64 & ~M32
-    return _made(
-        (
-            value & M32 | (high if value & ~S32_MAX & M32 else 0),
-            mask & M32 | (high if mask & ~S32_MAX & M32 else 0),
-            u32min | (high if s32max < 0 else 0),
-            u32max | (high if s32min < 0 else 0),
-            s32min,
-            s32max,
-            u32min,
-            u32max,
-            s32min,
-            s32max,
-        )
-    )
-
-
-def byte_swap(a: Scalar, bits: int, kind: Swap) -> Scalar:
-    """The lowest `bits` (16, 32 or 64) as an END instruction of a little-endian machine leaves them, zero-extended."""
-    size = bits // 8
-    if kind == "to_le":
-        return truncate(a, size)
-    return _from_unsigned(*tristate.swap_bytes(a.value, a.mask, size), 0, (1 << bits) - 1)
-
-
-# --- branches ---------------------------------------------------------------------------------------------------------
-
-Operands = tuple[Scalar, Scalar]
-
-
-def refine(comparison: int, wide: bool, a: Scalar, b: Scalar) -> tuple[Operands | None, Operands | None]:
-    """What is known of `a` and `b` when ``a comparison b`` holds and when it does not; None if that cannot be.
-
-    `comparison` is the operation of a conditional jump, `wide` 64 bit, else on the low halves.
-    """
-    assume, refute = _COMPARISONS[comparison]
-    try:
-        taken = assume(wide, a, b)
-    except Contradiction:
-        taken = None
-    try:
-        return taken, refute(wide, a, b)
-    except Contradiction:
-        return taken, None
-
-
-_Assumption = Callable[[bool, Scalar, Scalar], Operands]
-
-
-def _less(signed: bool, gap: int) -> _Assumption:
-    """Assumes ``a + gap <= b`` without overflow: ``a < b`` with `gap` 1, ``a <= b`` with 0."""
-    wide_range, low_range = (_S64, _S32) if signed else (_U64, _U32)
-
-    def assume(wide: bool, a: Scalar, b: Scalar) -> Operands:
-        low = wide_range if wide else low_range
-        least, most = a[low] + gap, b[low + 1] - gap
-        if a[low] > most:
-            raise Contradiction
-        refined = a if a[low + 1] <= most else _with_end(a, low + 1, most)
-        return refined, b if b[low] >= least else _with_end(b, low, least)
-
-    return assume
-
-
-def _swapped(assume: _Assumption) -> _Assumption:
-    def swapped(wide: bool, a: Scalar, b: Scalar) -> Operands:
-        b, a = assume(wide, b, a)
-        return a, b
-
-    return swapped
-
-
-def _with_end(scalar: Scalar, position: int, end: int) -> Scalar:
-    fields = list(scalar)
-    fields[position] = end
-    return _tightened(*fields)
-
-
-def _equal(wide: bool, a: Scalar, b: Scalar) -> Operands:
-    if wide:
-        both = _common(a, b, M64)
-        return both, both
-    return _common(a, b, M32), _common(b, a, M32)
-
-
-def _common(a: Scalar, b: Scalar, bits: int) -> Scalar:
-    """What of `a` agrees with `b` in the low half or in all 64 bits, as the mask `bits` says."""
-    found = tristate.meet(a.value, a.mask, b.value & bits, b.mask | M64 & ~bits)
-    if found is None:
-        raise Contradiction
-    wide_ends = b[_U64:_U32] if bits == M64 else _UNKNOWN[_U64:_U32]
-    return _tightened(
-        *found,
-        max(a.umin, wide_ends[0]),
-        min(a.umax, wide_ends[1]),
-        max(a.smin, wide_ends[2]),
-        min(a.smax, wide_ends[3]),
-        max(a.u32min, b.u32min),
-        min(a.u32max, b.u32max),
-        max(a.s32min, b.s32min),
-        min(a.s32max, b.s32max),
-    )
-
-
-def _unequal(wide: bool, a: Scalar, b: Scalar) -> Operands:
-    ranges = (_U64, _S64) if wide else (_U32, _S32)
-    return _without(a, b, ranges), _without(b, a, ranges)
-
-
-def _without(a: Scalar, b: Scalar, ranges: tuple[int, int]) -> Scalar:
-    """`a` without the one number that `b` is in these ranges, if that is an end of a range of `a`."""
-    if b[ranges[0]] != b[ranges[0] + 1]:
-        return a
-    fields = list(a)
-    for low in ranges:
-        if fields[low] == b[low]:
-            fields[low] += 1
-        if fields[low + 1] == b[low]:
-            fields[low + 1] -= 1
-    return a if fields == list(a) else _tightened(*fields)
-
-
-def _share_bits(wide: bool, a: Scalar, b: Scalar) -> Operands:
-    """Assumes ``a & b`` is not zero."""
-    shared = (a.value | a.mask) & (b.value | b.mask) & (M64 if wide else M32)
-    if not shared:
-        raise Contradiction
-    return _with_bits(a, shared), _with_bits(b, shared)
-
-
-def _with_bits(scalar: Scalar, bits: int) -> Scalar:
-    """The members that have one of the bits."""
-    if scalar.value & bits:
-        return scalar
-    lowest = bits & -bits
-    fields = list(scalar)
-    if bits == lowest:
-        fields[0] |= bits
-        fields[1] &= ~bits
-    else:
-        low = _U32 if bits <= M32 else _U64
-        if fields[low] >= lowest:
-            return scalar
-        fields[low] = lowest
-    return _tightened(*fields)
-
-
-def _share_none(wide: bool, a: Scalar, b: Scalar) -> Operands:
-    """Assumes ``a & b`` is zero."""
-    bits = M64 if wide else M32
-    if a.value & b.value & bits:
-        raise Contradiction
-    return _without_bits(a, b.value & bits), _without_bits(b, a.value & bits)
-
-
-def _without_bits(scalar: Scalar, bits: int) -> Scalar:
-    """The members that have none of the bits, none of which all members have."""
-    if not scalar.mask & bits:
-        return scalar
-    return _tightened(scalar.value, scalar.mask & ~bits, *scalar[_U64:])
-
-
-_BELOW: Final = _less(False, 1)
-_UP_TO: Final = _less(False, 0)
-_BELOW_SIGNED: Final = _less(True, 1)
-_UP_TO_SIGNED: Final = _less(True, 0)
-
-# What holds on the taken and on the other side.
-_COMPARISONS: Final[dict[int, tuple[_Assumption, _Assumption]]] = {
-    isa.JEQ: (_equal, _unequal),
-    isa.JNE: (_unequal, _equal),
-    isa.JGT: (_swapped(_BELOW), _UP_TO),
-    isa.JLE: (_UP_TO, _swapped(_BELOW)),
-    isa.JGE: (_swapped(_UP_TO), _BELOW),
-    isa.JLT: (_BELOW, _swapped(_UP_TO)),
-    isa.JSGT: (_swapped(_BELOW_SIGNED), _UP_TO_SIGNED),
-    isa.JSLE: (_UP_TO_SIGNED, _swapped(_BELOW_SIGNED)),
-    isa.JSGE: (_swapped(_UP_TO_SIGNED), _BELOW_SIGNED),
-    isa.JSLT: (_BELOW_SIGNED, _swapped(_UP_TO_SIGNED)),
-    isa.JSET: (_share_bits, _share_none),
 }

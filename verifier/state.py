@@ -168,6 +168,11 @@ class State:
             if dead >> number & 1 and not isinstance(registers[number], Unset):
                 registers[number] = UNSET
 
+    def lose_arguments(self, index: int) -> None:
+        """The call at the instruction `index` is over, and what R1 … R5 held is lost."""
+        lost = Unset(f"lost in the call at instruction {index}", index)
+        self.registers[1:6] = [lost] * 5
+
     # ---- the stack
 
     def write_stack(self, frame: int, offset: int, size: int, value: Value | None) -> None:

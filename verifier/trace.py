@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from verifier import cfg
+from verifier.findings import Found, Tracking
 from verifier.program import Program
 from verifier.rejection import Rejection
 from verifier.state import State
 from verifier.text import text_at
-from verifier.tracking import Found, Tracking, track
+from verifier.tracking import track
 from verifier.values import Number, Unset
 
 _STATES_SHOWN: Final = 4

@@ -56,36 +56,20 @@ def bitwise(operation: int, left: int, left_mask: int, right: int, right_mask: i
     return (left ^ right) & ~mask, mask
 
 
-def shift_left(value: int, mask: int, least: int, most: int) -> Tristate:
-    """Shifted left by `least` … `most` bits."""
-    if least == most:
-        return value << least & M64, mask << least & M64
-    return 0, M64 & ~((1 << min(_zeros_below(value | mask) + least, WIDTH)) - 1)
+def shift_left(value: int, mask: int, places: int) -> Tristate:
+    """Shifted left by `places` bits, zeros coming in."""
+    return value << places & M64, mask << places & M64
 
 
-def shift_right(value: int, mask: int, least: int, most: int) -> Tristate:
-    """Shifted right by `least` … `most` bits, zeros coming in."""
-    return (value >> least, mask >> least) if least == most else (0, M64)
+def shift_right(value: int, mask: int, places: int) -> Tristate:
+    """Shifted right by `places` bits, zeros coming in."""
+    return value >> places, mask >> places
 
 
-def shift_right_signed(value: int, mask: int, least: int, most: int) -> Tristate:
-    """Shifted right by `least` … `most` bits, copies of the highest bit coming in, known or not."""
-    if least != most:
-        return 0, M64
+def shift_right_signed(value: int, mask: int, places: int) -> Tristate:
+    """Shifted right by `places` bits, copies of the highest bit coming in, known or not."""
     sign = 1 << WIDTH - 1
-    return ((value ^ sign) - sign >> least) & M64, ((mask ^ sign) - sign >> least) & M64
-
-
-def swap_bytes(value: int, mask: int, size: int) -> Tristate:
-    """The lowest `size` bytes in reverse order; zeros above."""
-    low = (1 << 8 * size) - 1
-    return _swapped(value & low, size), _swapped(mask & low, size)
-
-
-def join(left: int, left_mask: int, right: int, right_mask: int) -> Tristate:
-    """The least tristate number with the members of both."""
-    mask = left_mask | right_mask | (left ^ right)
-    return left & ~mask, mask
+    return ((value ^ sign) - sign >> places) & M64, ((mask ^ sign) - sign >> places) & M64
 
 
 def meet(left: int, left_mask: int, right: int, right_mask: int) -> Tristate | None:
@@ -128,7 +112,3 @@ def largest_upto(bound: int, value: int, mask: int) -> int:
 def _zeros_below(bits: int) -> int:
     """How many bits are clear below the lowest that is set."""
     return (bits & -bits).bit_length() - 1 if bits else WIDTH
-
-
-def _swapped(number: int, size: int) -> int:
-    return int.from_bytes(number.to_bytes(size, "little"), "big")

@@ -20,11 +20,11 @@ from verifier.cfg import dot
 from verifier.check import check, check_structure
 from verifier.codes import CODES
 from verifier.elf import MAX_INSTRUCTIONS, load
+from verifier.findings import Tracking
 from verifier.limits import DEFAULT, KERNEL_BUDGET
 from verifier.program import Program
 from verifier.rejection import Paint, Rejection, plain
 from verifier.trace import trace
-from verifier.tracking import Tracking
 
 PAGES: Final = Path(verifier.__file__).parents[1] / "docs" / "rejections"
 """The page of every code, ``CODE.md``, in the source tree."""

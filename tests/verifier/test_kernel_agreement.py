@@ -16,9 +16,10 @@ from tests.verifier.generator import MAPS, subject
 from tests.verifier.kernel import Kernel, Verdict, Way, with_few_rights
 from verifier import isa
 from verifier.check import check_structure
+from verifier.findings import Found
 from verifier.isa import Instruction
 from verifier.program import Program
-from verifier.tracking import Found, track
+from verifier.tracking import track
 
 pytestmark = pytest.mark.needs_bpf
 

@@ -19,11 +19,12 @@ from tests.verifier.witness import Unsound, Witness, witness
 from verifier import isa
 from verifier.check import check_structure
 from verifier.codes import CODES
+from verifier.findings import Found
 from verifier.isa import Instruction
 from verifier.program import Program
 from verifier.rejection import Rejection
 from verifier.scalar import Scalar
-from verifier.tracking import Found, track
+from verifier.tracking import track
 from verifier.values import Number
 
 BLOCK = 500

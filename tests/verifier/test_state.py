@@ -131,3 +131,15 @@ def test_a_slot_without_a_value_has_the_size_of_a_register() -> None:
     state = State.at_entry()
     state.write_stack(0, -4, 4, SMALL)
     assert state.frame.stack == {-8: Slot(0xF0)}
+
+
+def test_arguments_are_lost_in_a_call() -> None:
+    state = State.at_entry()
+    state.registers[0:10] = [SMALL] * 10
+    state.lose_arguments(12)
+    lost = [
+        number
+        for number, value in enumerate(state.registers)
+        if value == Unset("lost in the call at instruction 12", 12)
+    ]
+    assert lost == [1, 2, 3, 4, 5]

@@ -1,41 +1,33 @@
+"""Programs that tracking rejects, each with its accepted twin, by whatever module has the rule; what it costs."""
+
 from __future__ import annotations
 
 import pytest
 
 from tests.verifier.assembly import assemble
 from tests.verifier.conftest import HERE, Compile
+from tests.verifier.snippets import (
+    FOUND,
+    INDEX,
+    KEY,
+    LOCK,
+    LOCKED,
+    LOOKUP,
+    PACKET,
+    RECORD,
+    RESERVE,
+    SUBMIT,
+    UNLOCK,
+    VARIABLE,
+    complete,
+    run,
+)
 from verifier import tracking
-from verifier.check import check_structure
 from verifier.codes import VALUES
 from verifier.elf import load
+from verifier.findings import Found
 from verifier.merge import KEPT
-from verifier.tracking import Found, Tracking, track
-
-PACKET = "r6 = u32[r1+0]; r7 = u32[r1+4];"
-VARIABLE = f"{PACKET} r8 = u32[r1+12]; r8 &= 63; r9 = r6; r9 += r8;"
-KEY = "u64[r10-8] = 0; r2 = r10; r2 += -8;"
-LOOKUP = f"{KEY} r1 = map array; call map_lookup_elem;"
-FOUND = f"{LOOKUP} if r0 == 0 goto out;"
-LOCKED = f"{KEY} r1 = map locked; call map_lookup_elem; if r0 == 0 goto out; r6 = r0;"
-LOCK = "r1 = r6; r1 += 4; call spin_lock;"
-UNLOCK = "r1 = r6; r1 += 4; call spin_unlock;"
-RESERVE = "r1 = map ring; r2 = 16; r3 = 0; call ringbuf_reserve;"
-RECORD = f"{RESERVE} if r0 == 0 goto out; r6 = r0;"
-SUBMIT = "r1 = r6; r2 = 0; call ringbuf_submit;"
-INDEX = "call get_prandom_u32; r3 = r0;"
-
-
-def complete(text: str) -> str:
-    """A program without an exit goes on to returning 0, at `out`."""
-    return text if "exit" in text else f"{text}\nout:; r0 = 0; exit"
-
-
-def run(text: str) -> Tracking:
-    """Tracks a program after the structural checks."""
-    program, _ = assemble(complete(text))
-    check_structure(program)
-    return track(program)
-
+from verifier.tracking import track
 
 # name → code, what is rejected at the instruction marked with !, and what is accepted in its place.
 CASES: dict[str, tuple[str, str, str]] = {
@@ -723,41 +715,6 @@ ACCEPTED = {
 @pytest.mark.parametrize("text", ACCEPTED.values(), ids=list(ACCEPTED))
 def test_accepted_too(text: str) -> None:
     run(text)
-
-
-# ---- comparisons of the packet with its end
-
-# comparison with the packet pointer on the left → where, of a pointer moved by 8, that many bytes are proved
-SIDES = {">": ("no", 8), ">=": ("no", 9), "<": ("yes", 9), "<=": ("yes", 8)}
-MIRRORED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
-
-
-@pytest.mark.parametrize("variable", [False, True], ids=["fixed", "variable"])
-@pytest.mark.parametrize("mirrored", [False, True], ids=["end-on-the-right", "end-on-the-left"])
-@pytest.mark.parametrize("comparison", SIDES)
-def test_packet_comparison(comparison: str, mirrored: bool, variable: bool) -> None:
-    begin = f"{VARIABLE} r6 = r9;" if variable else PACKET
-    test = f"if r7 {MIRRORED[comparison]} r3 goto yes" if mirrored else f"if r3 {comparison} r7 goto yes"
-    proving, size = SIDES[comparison]
-
-    def program(side: str, at: int) -> str:
-        reads = {"yes": "", "no": "", side: f"r0 = u8[r6+{at}];"}
-        return f"{begin} r3 = r6; r3 += 8; {test}; {reads['no']} r0 = 0; exit; yes:; {reads['yes']} r0 = 0; exit"
-
-    run(program(proving, size - 1))
-    for side, at in ((proving, size), ("yes" if proving == "no" else "no", 0)):
-        with pytest.raises(Found) as found:
-            run(program(side, at))
-        assert found.value.fault.code == "packet-bounds"
-
-
-@pytest.mark.parametrize(("comparison", "goes"), [("<", "on"), (">=", "out")])
-def test_comparison_of_a_pointer_that_has_not_moved_proves_nothing(comparison: str, goes: str) -> None:
-    """The kernel (find_good_pkt_pointers) leaves that one byte out."""
-    other = "goto out" if goes == "on" else "goto on"
-    with pytest.raises(Found) as found:
-        run(f"{PACKET} if r6 {comparison} r7 goto {goes}; {other}; on:; r0 = u8[r6+0]")
-    assert found.value.fault.code == "packet-bounds"
 
 
 # ---- cost
