@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from ofext import instructions as wire
 from ofext import messages
+from ofext.extension import FILTER_PROG_CLASS, FILTER_PROG_FIELD, FILTER_PROG_SIZE
 from ofext.messages import decode, encode
 from ofext.oxm import Oxm
 from oko.errors import BadMatch, FlowError
+from oko.flow.fields import FILTER_PROG
 from oko.flow.match import Match
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.switch.wire import read_flow_mod, read_match, write_flow_mod, write_match
@@ -104,3 +106,9 @@ def test_a_mask_of_zeros_is_no_condition() -> None:
     assert read_match([Oxm(0x8000, 3, bytes(6), bytes(6))]) == Match()
     with pytest.raises(BadMatch):
         read_match([Oxm(0x8000, 3, b"\1" + bytes(5), bytes(6))])
+
+
+def test_filter_prog_has_the_number_that_the_extension_gives_it() -> None:
+    """Neither room may import the other, so the number stands in both."""
+    ours = (FILTER_PROG.oxm_class, FILTER_PROG.oxm_field, FILTER_PROG.size, FILTER_PROG.maskable)
+    assert ours == (FILTER_PROG_CLASS, FILTER_PROG_FIELD, FILTER_PROG_SIZE, False)
