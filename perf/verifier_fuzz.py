@@ -7,8 +7,10 @@ found can be made again.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,6 +30,8 @@ from verifier.program import Program
 
 _OBJECTS: Final = Path(__file__).resolve().parents[1] / "build" / "bpf"
 _BATCH: Final = 500
+_TELL: Final = 60.0
+"""Seconds."""
 _SHOWN: Final = 5
 _STRUCTURE: Final = "structure"
 _WAYS: Final = tuple((way, few) for way in Way for few in (False, True))
@@ -91,24 +95,38 @@ class FuzzResult:
 
 def fuzz(programs: int, seed: int, runs: int, *, kernel: bool) -> FuzzResult:
     """Try `programs` programs from `seed` on, each accepted one `runs` times on random packets; with `kernel`, load
-    those with the generator's maps in every way."""
+    those with the generator's maps in every way. SIGINT ends it early, with what was tried so far; standard error hears
+    of it every minute."""
     result = FuzzResult(seed, runs=runs)
     originals = _originals()
-    began = time.monotonic()
+    began = told = time.monotonic()
     switch = runtime() if kernel else None
     for first in range(seed, seed + programs, _BATCH):
-        batch: list[tuple[int, Program, str]] = []
-        for number in range(first, min(first + _BATCH, seed + programs)):
-            made = subject(number, originals)
-            code = _one(result, number, made)
-            if made.maps == MAPS and code != _STRUCTURE:
-                batch.append((number, made, "" if code == "accepted" else code))
-        if switch is not None:
-            with Kernel() as loader:
-                _compare(result, loader, batch, switch)
-    result.programs = programs
-    result.seconds = time.monotonic() - began
+        numbers = range(first, min(first + _BATCH, seed + programs))
+        try:
+            _batch(result, numbers, originals, switch)
+        except KeyboardInterrupt:
+            break
+        finally:
+            result.programs = result.verdicts.total()
+            result.seconds = time.monotonic() - began
+        if time.monotonic() - told > _TELL:
+            told = time.monotonic()
+            print(f"{result.programs} programs, {len(result.faults)} faults", file=sys.stderr, flush=True)
     return result
+
+
+def _batch(result: FuzzResult, numbers: Iterable[int], originals: list[Program], switch: Runtime | None) -> None:
+    """Tries the programs of some seeds; with `switch`, in the kernel too."""
+    batch: list[tuple[int, Program, str]] = []
+    for number in numbers:
+        made = subject(number, originals)
+        code = _one(result, number, made)
+        if made.maps == MAPS and code != _STRUCTURE:
+            batch.append((number, made, "" if code == "accepted" else code))
+    if switch is not None:
+        with Kernel() as loader:
+            _compare(result, loader, batch, switch)
 
 
 def _originals() -> list[Program]:

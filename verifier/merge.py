@@ -171,6 +171,10 @@ def covers(general: State, special: State) -> bool:
 
 def _allows(general: State, special: State) -> bool:
     """The same of two states that may be joined."""
+    for wide, narrow in zip(general.frames[-1].registers, special.frames[-1].registers, strict=True):
+        # Most states differ in the range of a register, which is cheap to see.
+        if isinstance(wide, Number) and isinstance(narrow, Number) and not wide.scalar.spans(narrow.scalar):
+            return False
     renaming = _Renaming()
     if general.lock is not None:
         renaming.ids[general.lock] = general.lock

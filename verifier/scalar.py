@@ -112,6 +112,10 @@ class Scalar(NamedTuple):
         )
         return _UNKNOWN if mask == M64 and joined == _UNKNOWN else joined
 
+    def spans(self, other: Scalar) -> bool:
+        """Whether the unsigned range of `other` lies within this one's: what `covers` needs at least."""
+        return self is other or (self.umin <= other.umin and other.umax <= self.umax)
+
     def covers(self, other: Scalar) -> bool:
         """Whether every component of `other` lies within this one's, hence every member of `other` is one of these."""
         if self is other:
