@@ -5,8 +5,14 @@
     constants     the numbers of OpenFlow that senders and receivers must agree on
     oxm           match fields as raw TLVs
     instructions  instructions and actions
+    buckets       the buckets of groups
+    bands         the bands of meters
+    queues        the queues of ports
+    properties    what a table can do, property by property
     multipart     the bodies of multipart requests and replies
-    extension     programs and maps: experimenter 0xff4f4b4f
+    experimenter  what experimenters define, behind their id
+    extension     programs, maps and observers: experimenter 0xff4f4b4f
+    bundles       messages that take effect together: experimenter 0x4f4e4600
     load          a program cut into chunks, and put together again
     messages      all messages: `encode`, `decode`
     answers       exceptions made into error messages, and back

@@ -6,7 +6,8 @@ from typing import Final
 
 from oko.errors import ProtocolError, RemoteError
 
-from .errors import BY_CODE, EXPERIMENTER_ERROR, EXTENSION_BY_NAME, EXTENSION_BY_TYPE
+from .bundles import ONF, BundleError
+from .errors import BUNDLE_BY_TYPE, BY_CODE, EXPERIMENTER_ERROR, EXTENSION_BY_NAME, EXTENSION_BY_TYPE
 from .extension import EXPERIMENTER
 from .messages import Error, ExperimenterError
 
@@ -18,7 +19,9 @@ TEXT_LIMIT: Final = 60 * 1024
 
 
 def refusal(error: ProtocolError, request: bytes) -> Error | ExperimenterError:
-    """The message that answers `request` with `error`: one of the extension if its type says so."""
+    """The message that answers `request` with `error`: one of the extension or of bundles if its type says so."""
+    if isinstance(error, BundleError):
+        return ExperimenterError(error.error_code, ONF, request[:REQUEST_BYTES])
     if error.error_type == EXPERIMENTER_ERROR:
         return ExperimenterError(error.error_code, EXPERIMENTER, _text(str(error), error.details))
     return Error(error.error_type, error.error_code, request[:REQUEST_BYTES])
@@ -38,7 +41,10 @@ def remote_error(answer: Error | ExperimenterError) -> RemoteError:
         text = f"{kind.name}: {kind.sentence}" if kind else f"error type {answer.type}, code {answer.code}"
         return RemoteError(f"the switch answered {text}", error_type=answer.type, error_code=answer.code)
     message, _, details = answer.data.decode("utf-8", "replace").partition("\n")
-    if answer.experimenter != EXPERIMENTER:
+    if answer.experimenter == ONF and answer.exp_type in BUNDLE_BY_TYPE:
+        bundle = BUNDLE_BY_TYPE[answer.exp_type]
+        message, details = f"the switch answered {bundle.name}: {bundle.sentence}", ""
+    elif answer.experimenter != EXPERIMENTER:
         message, details = f"the switch answered error {answer.exp_type} of experimenter {answer.experimenter:#x}", ""
     elif not message:
         known = EXTENSION_BY_TYPE.get(answer.exp_type)

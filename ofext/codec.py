@@ -25,6 +25,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, get_type_hints
 
 from oko.errors import LimitExceeded, ProtocolError
@@ -132,16 +133,52 @@ class Chars:
         return encoded.ljust(self.size, b"\0")
 
 
-class Rest:
-    """All bytes up to the end of the structure."""
+@dataclass(frozen=True, slots=True)
+class Array:
+    """`count` unsigned integers of one `struct` format character, as a tuple."""
 
-    extent: Final = "n"
+    format: str
+    count: int
+
+    @property
+    def extent(self) -> str:
+        return str(self.count * struct.calcsize(f">{self.format}"))
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[tuple[int, ...], int]:
+        layout = f">{self.count}{self.format}"
+        stop = offset + struct.calcsize(layout)
+        if stop > end:
+            raise malformed(f"{self.count} numbers expected in {stop - offset} bytes, {end - offset} left")
+        return struct.unpack_from(layout, data, offset), stop
+
+    def write(self, value: tuple[int, ...]) -> bytes:
+        try:
+            return struct.pack(f">{self.count}{self.format}", *value)
+        except struct.error as error:
+            raise malformed(f"{value} are not {self.count} numbers that fit ({error})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """All bytes up to the end of the structure: a multiple of `multiple`."""
+
+    multiple: int = 1
+
+    @property
+    def extent(self) -> str:
+        return "n"
 
     def read(self, data: bytes, offset: int, end: int) -> tuple[bytes, int]:
+        self._check(end - offset)
         return data[offset:end], end
 
     def write(self, value: bytes) -> bytes:
+        self._check(len(value))
         return value
+
+    def _check(self, length: int) -> None:
+        if length % self.multiple:
+            raise malformed(f"{length} bytes are not a multiple of {self.multiple}")
 
 
 class Counted:
@@ -228,6 +265,85 @@ class Sized:
         if len(body) + 2 > 0xFFFF:
             raise LimitExceeded("bytes of an entry", len(body) + 2, 0xFFFF)
         return (len(body) + 2).to_bytes(2, "big") + body
+
+
+class Spanned:
+    """A part that contains its own 16-bit length, `at` bytes behind its start. The part's declaration has padding
+    there."""
+
+    def __init__(self, part: Part, at: int) -> None:
+        self.part = part
+        self.at = at
+        self.extent = part.extent
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
+        behind = offset + self.at + 2
+        if behind > end:
+            raise malformed("the length of an entry is cut off")
+        length = int.from_bytes(data[behind - 2 : behind], "big")
+        stop = offset + length
+        if stop < behind or stop > end:
+            raise malformed(f"an entry of {length} bytes, {end - offset} are left")
+        item, reached = self.part.read(data, offset, stop)
+        if reached != stop:
+            raise malformed(f"an entry of {length} bytes ends after {reached - offset}")
+        return item, stop
+
+    def write(self, value: Any) -> bytes:
+        body = self.part.write(value)
+        if len(body) > 0xFFFF:
+            raise LimitExceeded("bytes of an entry", len(body), 0xFFFF)
+        return body[: self.at] + len(body).to_bytes(2, "big") + body[self.at + 2 :]
+
+
+class Prefixed:
+    """A part behind the number of its bytes. `head` is the `struct` format of that number and its padding."""
+
+    def __init__(self, head: str, part: Part) -> None:
+        self._head = struct.Struct(f">{head}")
+        self.part = part
+        self.extent = f"{self._head.size} + {part.extent}"
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
+        start = offset + self._head.size
+        if start > end:
+            raise malformed("the length of a list is cut off")
+        (length,) = self._head.unpack_from(data, offset)
+        stop = start + length
+        if stop > end:
+            raise malformed(f"a list of {length} bytes, {end - start} are left")
+        item, reached = self.part.read(data, start, stop)
+        if reached != stop:
+            raise malformed(f"a list of {length} bytes ends after {reached - start}")
+        return item, stop
+
+    def write(self, value: Any) -> bytes:
+        body = self.part.write(value)
+        try:
+            return self._head.pack(len(body)) + body
+        except struct.error:
+            raise LimitExceeded("bytes of a list", len(body), 0xFFFF) from None
+
+
+class Aligned:
+    """A part with padding behind it: `before` bytes, the part and the padding are a multiple of 8."""
+
+    def __init__(self, part: Part, *, before: int, what: Fault) -> None:
+        self.part = part
+        self._before = before
+        self._what = what
+        self.extent = part.extent
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
+        item, reached = self.part.read(data, offset, end)
+        stop = reached + -(self._before + reached - offset) % 8
+        if stop > end:
+            raise malformed(f"padding of {stop - reached} bytes expected, {end - reached} left", self._what)
+        return item, stop
+
+    def write(self, value: Any) -> bytes:
+        body = self.part.write(value)
+        return body + bytes(-(self._before + len(body)) % 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,65 +463,76 @@ class Family:
 _TLV: Final = struct.Struct(">HH")
 
 
-class Elements:
-    """Elements with a 16-bit type and a 16-bit length, up to the end of the structure, each aligned to 8 bytes.
+class Padding(Enum):
+    """How elements of a list are aligned to 8 bytes."""
 
-    `unknown(type, body)` keeps an element whose type the family lacks. The length counts the header; with `padded` it
-    also counts the padding, so that it is a multiple of 8 (actions and instructions; hello elements are the other
-    kind).
+    COUNTED = "counted"
+    """An element is padded, and its length counts the padding: actions, instructions, bands."""
+    BEHIND = "behind"
+    """An element is padded, and its length does not count the padding: hello elements, table properties."""
+    NONE = "none"
+    """Elements follow each other without padding."""
+
+
+class Elements:
+    """Elements with a 16-bit type and a 16-bit length, which counts these four bytes, up to the end of the structure.
+
+    `unknown(type, body)` keeps an element whose type the family lacks.
     """
 
     extent: Final = "n"
 
-    def __init__(self, family: Family, unknown: Callable[[int, bytes], Any], *, padded: bool, what: Fault) -> None:
-        self._family = family
-        self._unknown = unknown
-        self._padded = padded
-        self._least = 8 if padded else 4
+    def __init__(self, family: Family, unknown: Callable[[int, bytes], Any], *, padding: Padding, what: Fault) -> None:
+        self.family = family
+        self.unknown = unknown
+        self.padding = padding
+        self._multiple = 8 if padding is Padding.COUNTED else 1
+        self._alignment = 8 if padding is Padding.BEHIND else 1
+        self._least = 8 if padding is Padding.COUNTED else 4
         self._what = what
 
     def read(self, data: bytes, offset: int, end: int) -> tuple[tuple[Any, ...], int]:
         items = []
-        parts = self._family.parts
+        parts = self.family.parts
         while offset < end:
             if end - offset < 4:
-                raise malformed(f"{self._family.noun}: the header is cut off", self._what)
+                raise malformed(f"{self.family.noun}: the header is cut off", self._what)
             kind, length = _TLV.unpack_from(data, offset)
             stop = offset + length
-            if length < self._least or stop > end or (self._padded and length % 8):
-                raise malformed(
-                    f"{self._family.noun} {kind} has length {length}, {end - offset} bytes left", self._what
-                )
+            if length < self._least or stop > end or length % self._multiple:
+                raise malformed(f"{self.family.noun} {kind} has length {length}, {end - offset} bytes left", self._what)
             part = parts.get(kind)
             if part is None:
-                item = self._unknown(kind, data[offset + 4 : stop])
+                item = self.unknown(kind, data[offset + 4 : stop])
             else:
                 item, reached = part.read(data, offset + 4, stop)
                 if reached != stop:
                     raise malformed(
-                        f"{self._family.noun} {kind} has length {length}, it ends after {reached - offset}", self._what
+                        f"{self.family.noun} {kind} has length {length}, it ends after {reached - offset}", self._what
                     )
             items.append(item)
-            offset = stop if self._padded else stop + (-length % 8)
+            offset = stop + -length % self._alignment
         if offset > end:
-            raise malformed(f"{self._family.noun}: the padding of the last one is cut off", self._what)
+            raise malformed(f"{self.family.noun}: the padding of the last one is cut off", self._what)
         return tuple(items), offset
 
     def write(self, value: tuple[Any, ...]) -> bytes:
         pieces = []
         for item in value:
-            if isinstance(item, self._unknown):  # type: ignore[arg-type]
+            if isinstance(item, self.unknown):  # type: ignore[arg-type]
                 kind, body = item.type, item.body
             else:
-                kind = self._family.number(item)
-                body = self._family.parts[kind].write(item)
+                kind = self.family.number(item)
+                body = self.family.parts[kind].write(item)
             length = 4 + len(body)
             if length > 0xFFFF:
-                raise LimitExceeded(f"bytes of one {self._family.noun}", length, 0xFFFF)
-            if self._padded and (length % 8 or length < self._least):
-                raise malformed(f"{self._family.noun} {kind}: {length} bytes are not a multiple of 8", self._what)
-            pieces.append(_TLV.pack(kind, length))
+                raise LimitExceeded(f"bytes of one {self.family.noun}", length, 0xFFFF)
+            if length < self._least or length % self._multiple:
+                raise malformed(f"{self.family.noun} {kind}: {length} bytes are not a multiple of 8", self._what)
+            try:
+                pieces.append(_TLV.pack(kind, length))
+            except struct.error:
+                raise malformed(f"{self.family.noun} {kind}: the type has not 16 bits", self._what) from None
             pieces.append(body)
-            if not self._padded:
-                pieces.append(bytes(-length % 8))
+            pieces.append(bytes(-length % self._alignment))
         return b"".join(pieces)

@@ -13,7 +13,10 @@ MAX_LENGTH: Final = 0xFFFF
 
 NO_BUFFER: Final = 0xFFFFFFFF
 PORT_ANY: Final = 0xFFFFFFFF
+GROUP_ALL: Final = 0xFFFFFFFC
 GROUP_ANY: Final = 0xFFFFFFFF
+METER_ALL: Final = 0xFFFFFFFF
+QUEUE_ALL: Final = 0xFFFFFFFF
 TABLE_ALL: Final = 0xFF
 CONTROLLER_NO_BUFFER: Final = 0xFFFF
 """OFPCML_NO_BUFFER: an output to the controller sends the whole packet."""
@@ -44,6 +47,40 @@ class FlowModFlag(IntFlag):
     NO_BYT_COUNTS = 16
 
 
+class ConfigFlag(IntFlag):
+    """What happens to IP fragments; normally they are matched with ports of 0 (section 7.3.2)."""
+
+    FRAG_DROP = 1
+    FRAG_REASM = 2
+
+
+class GroupType(IntEnum):
+    """Section 7.3.4.2."""
+
+    ALL = 0
+    SELECT = 1
+    INDIRECT = 2
+    FAST_FAILOVER = 3
+
+
+class GroupCapability(IntFlag):
+    """Section 7.3.5.9."""
+
+    SELECT_WEIGHT = 1
+    SELECT_LIVENESS = 2
+    CHAINING = 4
+    CHAINING_CHECKS = 8
+
+
+class MeterFlag(IntFlag):
+    """The unit of a meter's rates, whether they have bursts, and whether it is counted (section 7.3.4.4)."""
+
+    KBPS = 1
+    PKTPS = 2
+    BURST = 4
+    STATS = 8
+
+
 class Capability(IntFlag):
     """Section 7.3.1."""
 
@@ -71,6 +108,45 @@ class PortState(IntFlag):
     LINK_DOWN = 1
     BLOCKED = 2
     LIVE = 4
+
+
+class PortFeature(IntFlag):
+    """Section 7.2.1. Speeds are Mbit/s and Gbit/s, half or full duplex."""
+
+    MB_10_HD = 1
+    MB_10_FD = 2
+    MB_100_HD = 4
+    MB_100_FD = 8
+    GB_1_HD = 16
+    GB_1_FD = 32
+    GB_10_FD = 64
+    GB_40_FD = 128
+    GB_100_FD = 256
+    TB_1_FD = 512
+    OTHER = 1024
+    COPPER = 2048
+    FIBER = 4096
+    AUTONEG = 8192
+    PAUSE = 16384
+    PAUSE_ASYM = 32768
+
+
+class PacketInReason(IntEnum):
+    """Section 7.4.1."""
+
+    NO_MATCH = 0
+    ACTION = 1
+    INVALID_TTL = 2
+
+
+class FlowRemovedReason(IntEnum):
+    """Section 7.4.2."""
+
+    IDLE_TIMEOUT = 0
+    HARD_TIMEOUT = 1
+    DELETE = 2
+    GROUP_DELETE = 3
+    METER_DELETE = 4
 
 
 class PortReason(IntEnum):

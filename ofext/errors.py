@@ -1,7 +1,8 @@
-"""Error types and codes: those of OpenFlow 1.3.5 (section 7.4.4) and those of the extension, each declared once.
+"""Error types and codes: those of OpenFlow 1.3.5 (section 7.4.4), of the extension and of bundles, each declared once.
 
 An error of OpenFlow has a name like ``bad-match/bad-field`` for its type and code. An error of the extension is an
-OFPET_EXPERIMENTER error of experimenter 0xff4f4b4f and has a one-word name like ``unknown-program``.
+OFPET_EXPERIMENTER error of experimenter 0xff4f4b4f and has a one-word name like ``unknown-program``; one of bundles is
+the ONF's (experimenter 0x4f4e4600) and has a name like ``bundle-failed/bad-id``, as in OpenFlow 1.4.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True)
 class ExtensionErrorKind:
-    """One error of the extension: `exp_type` on the wire, `name`, and what happened in one `sentence`."""
+    """One error of an experimenter: `exp_type` on the wire, `name`, and what happened in one `sentence`."""
 
     exp_type: int
     name: str
@@ -240,7 +241,9 @@ EXTENSION_ERRORS: Final[tuple[ExtensionErrorKind, ...]] = (
     ExtensionErrorKind(1, "program-not-readable", "The bytes are not an object file that holds a filter program."),
     ExtensionErrorKind(2, "program-rejected", "The program breaks a rule of the filter model."),
     ExtensionErrorKind(3, "unknown-program", "No program has this id."),
-    ExtensionErrorKind(4, "program-in-use", "A flow names the program, so it cannot be unloaded without FORCE."),
+    ExtensionErrorKind(
+        4, "program-in-use", "A flow or observer names the program, so it cannot be unloaded without FORCE."
+    ),
     ExtensionErrorKind(5, "kernel-verifier", "The kernel's verifier refused the image."),
     ExtensionErrorKind(6, "kernel-budget", "The image is too complex for the kernel's verifier."),
     ExtensionErrorKind(7, "limit-exceeded", "A limit would be exceeded; the text says which, with used and limit."),
@@ -254,7 +257,34 @@ EXTENSION_ERRORS: Final[tuple[ExtensionErrorKind, ...]] = (
     ExtensionErrorKind(15, "port", "A port cannot be used as it is."),
 )
 
+_BUNDLE_ERRORS: Final[tuple[tuple[str, str], ...]] = (
+    ("unknown", "The bundle could not be handled, for a reason that has no code."),
+    ("eperm", "The sender may not use bundles."),
+    ("bad-id", "There is no such bundle."),
+    ("bundle-exist", "The bundle is there already."),
+    ("bundle-closed", "The bundle is closed."),
+    ("out-of-bundles", "There is no room for another bundle."),
+    ("bad-type", "There is no such bundle command."),
+    ("bad-flags", "There are no such flags, or they are not those that the bundle was opened with."),
+    ("msg-bad-len", "The length of the message to add is wrong."),
+    ("msg-bad-xid", "The message to add has another transaction id than the message that it comes in."),
+    ("msg-unsup", "A message of this kind cannot be in a bundle."),
+    ("msg-conflict", "The messages cannot be in one bundle."),
+    ("msg-too-many", "There is no room for another message in the bundle."),
+    ("msg-failed", "A message of the bundle failed, so none took effect."),
+    ("timeout", "The bundle was open for too long."),
+    ("bundle-in-progress", "Another bundle is in the way."),
+)
+_BUNDLE_BASE: Final = 2300
+
+BUNDLE_ERRORS: Final[tuple[ExtensionErrorKind, ...]] = tuple(
+    ExtensionErrorKind(_BUNDLE_BASE + number, f"bundle-failed/{name}", sentence)
+    for number, (name, sentence) in enumerate(_BUNDLE_ERRORS)
+)
+
 BY_CODE: Final[dict[tuple[int, int], ErrorKind]] = {(kind.type, kind.code): kind for kind in ERRORS}
 BY_NAME: Final[dict[str, ErrorKind]] = {kind.name: kind for kind in ERRORS}
 EXTENSION_BY_TYPE: Final[dict[int, ExtensionErrorKind]] = {kind.exp_type: kind for kind in EXTENSION_ERRORS}
 EXTENSION_BY_NAME: Final[dict[str, ExtensionErrorKind]] = {kind.name: kind for kind in EXTENSION_ERRORS}
+BUNDLE_BY_TYPE: Final[dict[int, ExtensionErrorKind]] = {kind.exp_type: kind for kind in BUNDLE_ERRORS}
+BUNDLE_BY_NAME: Final[dict[str, ExtensionErrorKind]] = {kind.name: kind for kind in BUNDLE_ERRORS}

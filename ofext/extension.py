@@ -1,4 +1,4 @@
-"""The extension: filter programs and their maps, as messages of experimenter 0xff4f4b4f. Described in
+"""The extension: filter programs, their maps and observers, as messages of experimenter 0xff4f4b4f. Described in
 docs/openflow-extension.md.
 
 Commands travel in OFPT_EXPERIMENTER, lists and dumps in multipart messages of type OFPMP_EXPERIMENTER. Fields of
@@ -7,12 +7,12 @@ fixed size come first, aligned to their size; text and byte strings stand behind
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
-from .codec import U16, U32, U64, Counted, Exactly, Family, Layout, Pad, Repeat, Rest, Text, fault, malformed
+from .codec import U8, U16, U32, U64, Counted, Exactly, Family, Layout, Pad, Prefixed, Repeat, Rest, Text
+from .oxm import Oxm, OxmPart
 
 EXPERIMENTER: Final = 0xFF4F4B4F
 """The experimenter id of the extension. Its first byte is not zero, so it is no OUI (OpenFlow 1.3.5, section 7.5.4);
@@ -26,8 +26,6 @@ FILTER_PROG_SIZE: Final = 4
 DIGEST_SIZE: Final = 32
 NAME_LIMIT: Final = 63
 """Bytes that the name of a program or map may have, as UTF-8."""
-
-_BAD_EXP_TYPE: Final = fault("bad-request/bad-exp-type")
 
 COMMANDS: Final = Family("experimenter message")
 LIST_REQUESTS: Final = Family("experimenter multipart request")
@@ -116,6 +114,28 @@ class MapUpdate:
     flags: U32
     map: Name
     entries: Annotated[tuple[MapEntry, ...], MAP_ENTRIES] = ()
+
+
+ObserverMatch = Annotated[tuple[Oxm, ...], Prefixed("H", Repeat(OxmPart()))]
+
+
+@COMMANDS.member(5)
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Run a program for the packets that enter a table and have these headers: `match` has `filter_prog`, and any
+    other fields. Success is silent: a barrier tells."""
+
+    table_id: Annotated[U8, Pad(3)]
+    match: ObserverMatch
+
+
+@COMMANDS.member(6)
+@dataclass(frozen=True, slots=True)
+class Unobserve:
+    """Take an observer away: the one with this table and match. Success is silent: a barrier tells."""
+
+    table_id: Annotated[U8, Pad(3)]
+    match: ObserverMatch
 
 
 @LIST_REQUESTS.member(16)
@@ -224,43 +244,28 @@ class DropListReply:
     entries: Annotated[tuple[DropEntry, ...], Repeat(Layout(DropEntry))] = ()
 
 
-Command = ProgramLoad | ProgramLoaded | ProgramUnload | MapUpdate
-ListRequest = ProgramListRequest | MapListRequest | MapDumpRequest | DropListRequest
-ListReply = ProgramListReply | MapListReply | MapDumpReply | DropListReply
+@LIST_REQUESTS.member(20)
+@dataclass(frozen=True, slots=True)
+class ObserverListRequest:
+    """Ask for all observers."""
 
 
-class ExperimenterPart:
-    """The experimenter, its type, and what they announce: a member of `family`, or `foreign` for other
-    experimenters."""
+@dataclass(frozen=True, slots=True)
+class ObserverEntry:
+    """An observer: the program that `match` names runs for the packets that enter the table and have the headers."""
 
-    extent: Final = "8 + n"
-    _head: Final = struct.Struct(">II")
+    table_id: Annotated[U8, Pad(3)]
+    match: ObserverMatch
 
-    def __init__(self, family: Family, foreign: type[Any]) -> None:
-        self._family = family
-        self._foreign = foreign
 
-    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
-        start = offset + self._head.size
-        if start > end:
-            raise malformed(f"the experimenter header is cut off: {end - offset} bytes left of 8")
-        experimenter, exp_type = self._head.unpack_from(data, offset)
-        if experimenter != EXPERIMENTER:
-            return self._foreign(experimenter, exp_type, data[start:end]), end
-        part = self._family.parts.get(exp_type)
-        if part is None:
-            raise malformed(f"experimenter {experimenter:#x} has no {self._family.noun} {exp_type}", _BAD_EXP_TYPE)
-        return part.read(data, start, end)
+@LIST_REPLIES.member(20)
+@dataclass(frozen=True, slots=True)
+class ObserverListReply:
+    """Observers, by table and program."""
 
-    def write(self, value: Any) -> bytes:
-        if isinstance(value, self._foreign):
-            foreign: bytes = value.data
-            return self._pack(value.experimenter, value.exp_type) + foreign
-        number = self._family.number(value)
-        return self._pack(EXPERIMENTER, number) + self._family.parts[number].write(value)
+    entries: Annotated[tuple[ObserverEntry, ...], Repeat(Layout(ObserverEntry))] = ()
 
-    def _pack(self, experimenter: int, exp_type: int) -> bytes:
-        try:
-            return self._head.pack(experimenter, exp_type)
-        except struct.error:
-            raise malformed(f"experimenter {experimenter}, type {exp_type}: not 32 bits each") from None
+
+Command = ProgramLoad | ProgramLoaded | ProgramUnload | MapUpdate | Observe | Unobserve
+ListRequest = ProgramListRequest | MapListRequest | MapDumpRequest | DropListRequest | ObserverListRequest
+ListReply = ProgramListReply | MapListReply | MapDumpReply | DropListReply | ObserverListReply

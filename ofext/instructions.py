@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from .codec import U8, U16, U32, U64, Elements, Family, Pad, fault
+from .codec import U8, U16, U32, U64, Aligned, Elements, Family, Pad, Padding, Rest, fault
 from .constants import CONTROLLER_NO_BUFFER
+from .oxm import Oxm, OxmPart
 
 _BAD_ACTION_LEN: Final = fault("bad-action/bad-len")
+_BAD_SET_LEN: Final = fault("bad-action/bad-set-len")
 _BAD_INSTRUCTION_LEN: Final = fault("bad-instruction/bad-len")
 
 ACTIONS: Final = Family("action")
@@ -24,6 +26,123 @@ class Output:
     max_len: Annotated[U16, Pad(6)] = CONTROLLER_NO_BUFFER
 
 
+@ACTIONS.member(11, lead=4, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class CopyTtlOut:
+    """Copy the TTL from the next-to-outermost header that has one to the outermost."""
+
+
+@ACTIONS.member(12, lead=4, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class CopyTtlIn:
+    """Copy the TTL from the outermost header that has one to the next."""
+
+
+@ACTIONS.member(15, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class SetMplsTtl:
+    """Set the TTL of the outermost label."""
+
+    mpls_ttl: Annotated[U8, Pad(3)]
+
+
+@ACTIONS.member(16, lead=4, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class DecMplsTtl:
+    """Count down the TTL of the outermost label."""
+
+
+@ACTIONS.member(17, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class PushVlan:
+    """Put a VLAN tag of `ethertype` in front."""
+
+    ethertype: Annotated[U16, Pad(2)]
+
+
+@ACTIONS.member(18, lead=4, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class PopVlan:
+    """Take the outermost VLAN tag away."""
+
+
+@ACTIONS.member(19, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class PushMpls:
+    """Put an MPLS label of `ethertype` in front."""
+
+    ethertype: Annotated[U16, Pad(2)]
+
+
+@ACTIONS.member(20, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class PopMpls:
+    """Take the outermost MPLS label away; `ethertype` says what is below."""
+
+    ethertype: Annotated[U16, Pad(2)]
+
+
+@ACTIONS.member(21, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class SetQueue:
+    """Choose the queue of the port that the packet is sent to."""
+
+    queue_id: U32
+
+
+@ACTIONS.member(22, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Let a group process the packet."""
+
+    group_id: U32
+
+
+@ACTIONS.member(23, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class SetNwTtl:
+    """Set the TTL or hop limit of the IP header."""
+
+    nw_ttl: Annotated[U8, Pad(3)]
+
+
+@ACTIONS.member(24, lead=4, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class DecNwTtl:
+    """Count down the TTL or hop limit of the IP header."""
+
+
+@ACTIONS.member(25, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class SetField:
+    """Write the value of `field` into the packet. OpenFlow 1.3 allows no mask here."""
+
+    field: Annotated[Oxm, Aligned(OxmPart(_BAD_SET_LEN), before=4, what=_BAD_ACTION_LEN)]
+
+
+@ACTIONS.member(26, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class PushPbb:
+    """Put a PBB service tag of `ethertype` in front."""
+
+    ethertype: Annotated[U16, Pad(2)]
+
+
+@ACTIONS.member(27, lead=4, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class PopPbb:
+    """Take the outermost PBB service tag away."""
+
+
+@ACTIONS.member(0xFFFF, what=_BAD_ACTION_LEN)
+@dataclass(frozen=True, slots=True)
+class ExperimenterAction:
+    """An action that `experimenter` defines. `data` is a multiple of 8 bytes."""
+
+    experimenter: U32
+    data: Annotated[bytes, Rest(8)] = b""
+
+
 @dataclass(frozen=True, slots=True)
 class UnknownAction:
     """An action that has no class here. `body` is what follows the length, padding included: 4 bytes, 12, 20, …"""
@@ -32,8 +151,28 @@ class UnknownAction:
     body: bytes
 
 
-Action = Output | UnknownAction
-Actions = Annotated[tuple[Action, ...], Elements(ACTIONS, UnknownAction, padded=True, what=_BAD_ACTION_LEN)]
+Action = (
+    Output
+    | CopyTtlOut
+    | CopyTtlIn
+    | SetMplsTtl
+    | DecMplsTtl
+    | PushVlan
+    | PopVlan
+    | PushMpls
+    | PopMpls
+    | SetQueue
+    | Group
+    | SetNwTtl
+    | DecNwTtl
+    | SetField
+    | PushPbb
+    | PopPbb
+    | ExperimenterAction
+    | UnknownAction
+)
+ACTION_LIST: Final = Elements(ACTIONS, UnknownAction, padding=Padding.COUNTED, what=_BAD_ACTION_LEN)
+Actions = Annotated[tuple[Action, ...], ACTION_LIST]
 
 
 @INSTRUCTIONS.member(1, what=_BAD_INSTRUCTION_LEN)
@@ -83,6 +222,15 @@ class Meter:
     meter_id: U32
 
 
+@INSTRUCTIONS.member(0xFFFF, what=_BAD_INSTRUCTION_LEN)
+@dataclass(frozen=True, slots=True)
+class ExperimenterInstruction:
+    """An instruction that `experimenter` defines. `data` is a multiple of 8 bytes."""
+
+    experimenter: U32
+    data: Annotated[bytes, Rest(8)] = b""
+
+
 @dataclass(frozen=True, slots=True)
 class UnknownInstruction:
     """An instruction that has no class here. `body` is what follows the length: 4 bytes, 12, 20, …"""
@@ -91,7 +239,17 @@ class UnknownInstruction:
     body: bytes
 
 
-Instruction = GotoTable | WriteMetadata | WriteActions | ApplyActions | ClearActions | Meter | UnknownInstruction
+Instruction = (
+    GotoTable
+    | WriteMetadata
+    | WriteActions
+    | ApplyActions
+    | ClearActions
+    | Meter
+    | ExperimenterInstruction
+    | UnknownInstruction
+)
 Instructions = Annotated[
-    tuple[Instruction, ...], Elements(INSTRUCTIONS, UnknownInstruction, padded=True, what=_BAD_INSTRUCTION_LEN)
+    tuple[Instruction, ...],
+    Elements(INSTRUCTIONS, UnknownInstruction, padding=Padding.COUNTED, what=_BAD_INSTRUCTION_LEN),
 ]

@@ -13,13 +13,35 @@ from typing import Annotated, Final, NamedTuple, cast
 
 from oko.errors import LimitExceeded
 
-from .codec import BAD_LEN, U8, U16, U32, U64, Elements, Family, Layout, Pad, Rest, fault, malformed
+from .bands import Bands
+from .buckets import Buckets
+from .bundles import BUNDLE_MESSAGES, ONF, BundleAdd, BundleControl
+from .codec import (
+    BAD_LEN,
+    U8,
+    U16,
+    U32,
+    U64,
+    Array,
+    Elements,
+    Exactly,
+    Family,
+    Layout,
+    Pad,
+    Padding,
+    Prefixed,
+    Rest,
+    fault,
+    malformed,
+)
 from .constants import GROUP_ANY, MAX_LENGTH, NO_BUFFER, PORT_ANY, VERSION
 from .errors import EXPERIMENTER_ERROR
-from .extension import COMMANDS, Command, ExperimenterPart
-from .instructions import Instructions
+from .experimenter import ExperimenterPart
+from .extension import COMMANDS, EXPERIMENTER, Command
+from .instructions import ACTION_LIST, Action, Instructions
 from .multipart import PORT, REPLIES, REQUESTS, MultipartPart, MultipartReply, MultipartRequest, Port
 from .oxm import Match
+from .queues import Queues
 
 HEADER_SIZE: Final = 8
 _HEADER: Final = struct.Struct(">BBHI")
@@ -27,6 +49,7 @@ _BAD_VERSION: Final = fault("bad-request/bad-version")
 
 MESSAGES: Final = Family("message")
 _HELLO_ELEMENTS: Final = Family("hello element")
+AsyncMasks = Annotated[tuple[int, ...], Array("I", 2)]
 _HELLO: Final = 0
 _ERROR: Final = 1
 
@@ -90,7 +113,7 @@ class Hello:
     of a hello below version 4 has no elements and is ignored."""
 
     elements: Annotated[
-        tuple[HelloElement, ...], Elements(_HELLO_ELEMENTS, UnknownElement, padded=False, what=BAD_LEN)
+        tuple[HelloElement, ...], Elements(_HELLO_ELEMENTS, UnknownElement, padding=Padding.BEHIND, what=BAD_LEN)
     ] = (VersionBitmap(frozenset({VERSION})),)
     version: int = VERSION
 
@@ -176,7 +199,8 @@ class GetConfigRequest:
 @MESSAGES.member(8)
 @dataclass(frozen=True, slots=True)
 class GetConfigReply:
-    """The configuration: what happens to fragments, and how many bytes of a packet go to the controller."""
+    """The configuration: what happens to fragments (`constants.ConfigFlag`), and how many bytes of a packet go to the
+    controller."""
 
     flags: U16 = 0
     miss_send_len: U16 = 128
@@ -191,6 +215,41 @@ class SetConfig:
     miss_send_len: U16 = 128
 
 
+@MESSAGES.member(10)
+@dataclass(frozen=True, slots=True)
+class PacketIn:
+    """A packet for the controller: the first bytes of it, or all, in `data`; it has `total_len`. `reason` is a
+    `constants.PacketInReason`; `table_id` and `cookie` are of the flow that sent it; `match` holds in_port and other
+    fields that are not in the packet."""
+
+    buffer_id: U32
+    total_len: U16
+    reason: U8
+    table_id: U8
+    cookie: U64
+    match: Annotated[Match, Pad(2)] = ()
+    data: Annotated[bytes, Rest()] = b""
+
+
+@MESSAGES.member(11)
+@dataclass(frozen=True, slots=True)
+class FlowRemoved:
+    """A flow went away: `reason` is a `constants.FlowRemovedReason`. It was there for `duration_sec` seconds and
+    `duration_nsec` nanoseconds."""
+
+    cookie: U64
+    priority: U16
+    reason: U8
+    table_id: U8
+    duration_sec: U32
+    duration_nsec: U32
+    idle_timeout: U16
+    hard_timeout: U16
+    packet_count: U64
+    byte_count: U64
+    match: Match = ()
+
+
 @MESSAGES.member(12)
 @dataclass(frozen=True, slots=True)
 class PortStatus:
@@ -198,6 +257,18 @@ class PortStatus:
 
     reason: Annotated[U8, Pad(7)]
     desc: Annotated[Port, PORT]
+
+
+@MESSAGES.member(13)
+@dataclass(frozen=True, slots=True)
+class PacketOut:
+    """Process a packet by `actions`, as if it had come in by `in_port`: the one in `data`, or the one in the
+    buffer."""
+
+    buffer_id: U32
+    in_port: U32
+    actions: Annotated[tuple[Action, ...], Prefixed("H6x", ACTION_LIST)] = ()
+    data: Annotated[bytes, Rest()] = b""
 
 
 @MESSAGES.member(14)
@@ -221,6 +292,40 @@ class FlowMod:
     instructions: Instructions = ()
 
 
+@MESSAGES.member(15)
+@dataclass(frozen=True, slots=True)
+class GroupMod:
+    """Change a group, or with `constants.GROUP_ALL` delete all: `command` 0 add, 1 modify, 2 delete; `type`:
+    `constants.GroupType`."""
+
+    command: U16
+    type: Annotated[U8, Pad(1)]
+    group_id: U32
+    buckets: Buckets = ()
+
+
+@MESSAGES.member(16)
+@dataclass(frozen=True, slots=True)
+class PortMod:
+    """Set the bits of the configuration that `mask` has (`constants.PortConfig`), and if it is not 0 what the port
+    advertises. `hw_addr` must be that of the port."""
+
+    port_no: Annotated[U32, Pad(4)]
+    hw_addr: Annotated[bytes, Exactly(6), Pad(2)]
+    config: U32 = 0
+    mask: U32 = 0
+    advertise: Annotated[U32, Pad(4)] = 0
+
+
+@MESSAGES.member(17)
+@dataclass(frozen=True, slots=True)
+class TableMod:
+    """Configure a table, or all with `constants.TABLE_ALL`. No bit of `config` has a meaning in OpenFlow 1.3."""
+
+    table_id: Annotated[U8, Pad(3)]
+    config: U32 = 0
+
+
 @MESSAGES.member(20)
 @dataclass(frozen=True, slots=True)
 class BarrierRequest:
@@ -231,6 +336,23 @@ class BarrierRequest:
 @dataclass(frozen=True, slots=True)
 class BarrierReply:
     """Everything that came before is finished."""
+
+
+@MESSAGES.member(22)
+@dataclass(frozen=True, slots=True)
+class QueueGetConfigRequest:
+    """Ask for the queues of a port, or of all with PORT_ANY."""
+
+    port: Annotated[U32, Pad(4)]
+
+
+@MESSAGES.member(23)
+@dataclass(frozen=True, slots=True)
+class QueueGetConfigReply:
+    """The queues of the port that was asked for."""
+
+    port: Annotated[U32, Pad(4)]
+    queues: Queues = ()
 
 
 @MESSAGES.member(24)
@@ -251,6 +373,45 @@ class RoleReply:
     generation_id: U64
 
 
+@MESSAGES.member(26)
+@dataclass(frozen=True, slots=True)
+class GetAsyncRequest:
+    """Ask which asynchronous messages the connection gets."""
+
+
+@MESSAGES.member(27)
+@dataclass(frozen=True, slots=True)
+class GetAsyncReply:
+    """The asynchronous messages that the connection gets: a bit for each reason. The first mask of each pair is for
+    the roles equal and master, the second for slave."""
+
+    packet_in_mask: AsyncMasks
+    port_status_mask: AsyncMasks
+    flow_removed_mask: AsyncMasks
+
+
+@MESSAGES.member(28)
+@dataclass(frozen=True, slots=True)
+class SetAsync:
+    """Choose the asynchronous messages that the connection gets, as in GetAsyncReply."""
+
+    packet_in_mask: AsyncMasks
+    port_status_mask: AsyncMasks
+    flow_removed_mask: AsyncMasks
+
+
+@MESSAGES.member(29)
+@dataclass(frozen=True, slots=True)
+class MeterMod:
+    """Change a meter, or with `constants.METER_ALL` delete all: `command` 0 add, 1 modify, 2 delete; `flags`:
+    `constants.MeterFlag`."""
+
+    command: U16
+    flags: U16
+    meter_id: U32
+    bands: Bands = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """A message that has no class here. `body` is what follows the header."""
@@ -267,19 +428,33 @@ Message = (
     | EchoReply
     | Experimenter
     | Command
+    | BundleControl
+    | BundleAdd
     | FeaturesRequest
     | FeaturesReply
     | GetConfigRequest
     | GetConfigReply
     | SetConfig
+    | PacketIn
+    | FlowRemoved
     | PortStatus
+    | PacketOut
     | FlowMod
+    | GroupMod
+    | PortMod
+    | TableMod
     | MultipartRequest
     | MultipartReply
     | BarrierRequest
     | BarrierReply
+    | QueueGetConfigRequest
+    | QueueGetConfigReply
     | RoleRequest
     | RoleReply
+    | GetAsyncRequest
+    | GetAsyncReply
+    | SetAsync
+    | MeterMod
     | Unknown
 )
 
@@ -317,7 +492,11 @@ class _ErrorPart:
 
 MESSAGES.add(_HELLO, Layout(Hello), Hello)
 MESSAGES.add(_ERROR, _ErrorPart(), Error, ExperimenterError)
-MESSAGES.add(4, ExperimenterPart(COMMANDS, Experimenter), Experimenter, *COMMANDS.numbers)
+MESSAGES.add(
+    4,
+    ExperimenterPart({EXPERIMENTER: COMMANDS, ONF: BUNDLE_MESSAGES}, Experimenter, strict=EXPERIMENTER),
+    *(Experimenter, *COMMANDS.numbers, *BUNDLE_MESSAGES.numbers),
+)
 MESSAGES.add(18, MultipartPart(REQUESTS, MultipartRequest), MultipartRequest)
 MESSAGES.add(19, MultipartPart(REPLIES, MultipartReply), MultipartReply)
 

@@ -10,11 +10,32 @@ from typing import Annotated, Any, Final, cast
 
 from oko.errors import LimitExceeded
 
-from .codec import BAD_LEN, U8, U16, U32, U64, Chars, Elements, Exactly, Family, Layout, Pad, Repeat, Sized, malformed
-from .constants import GROUP_ANY, MULTIPART_MORE, PORT_ANY, TABLE_ALL
-from .extension import LIST_REPLIES, LIST_REQUESTS, ExperimenterPart, ListReply, ListRequest
+from .bands import Bands
+from .buckets import Buckets
+from .codec import (
+    U8,
+    U16,
+    U32,
+    U64,
+    Array,
+    Chars,
+    Elements,
+    Exactly,
+    Family,
+    Layout,
+    Pad,
+    Padding,
+    Repeat,
+    Sized,
+    Spanned,
+    malformed,
+)
+from .constants import GROUP_ALL, GROUP_ANY, METER_ALL, MULTIPART_MORE, PORT_ANY, QUEUE_ALL, TABLE_ALL
+from .experimenter import ExperimenterPart
+from .extension import EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS, ListReply, ListRequest
 from .instructions import Instructions
 from .oxm import Match
+from .properties import BAD_PROPERTY_LEN, TABLE_PROPERTIES, Property
 
 PART_LIMIT: Final = 60 * 1024
 """Bytes that `split` puts into one part, headers not counted."""
@@ -127,9 +148,238 @@ class TableStatsReply:
     entries: Annotated[tuple[TableStats, ...], Repeat(Layout(TableStats))] = ()
 
 
+@REQUESTS.member(4)
+@dataclass(frozen=True, slots=True)
+class PortStatsRequest:
+    """Ask for the counters of a port, or of all."""
+
+    port_no: Annotated[U32, Pad(4)] = PORT_ANY
+
+
+@dataclass(frozen=True, slots=True)
+class PortStats:
+    """The counters of a port, all ones where there is none. It has been there for `duration_sec` seconds and
+    `duration_nsec` nanoseconds."""
+
+    port_no: Annotated[U32, Pad(4)]
+    rx_packets: U64 = 0
+    tx_packets: U64 = 0
+    rx_bytes: U64 = 0
+    tx_bytes: U64 = 0
+    rx_dropped: U64 = 0
+    tx_dropped: U64 = 0
+    rx_errors: U64 = 0
+    tx_errors: U64 = 0
+    rx_frame_err: U64 = 0
+    rx_over_err: U64 = 0
+    rx_crc_err: U64 = 0
+    collisions: U64 = 0
+    duration_sec: U32 = 0
+    duration_nsec: U32 = 0
+
+
+@REPLIES.member(4)
+@dataclass(frozen=True, slots=True)
+class PortStatsReply:
+    """The counters of ports."""
+
+    entries: Annotated[tuple[PortStats, ...], Repeat(Layout(PortStats))] = ()
+
+
+@REQUESTS.member(5)
+@dataclass(frozen=True, slots=True)
+class QueueStatsRequest:
+    """Ask for the counters of a queue of a port, or of all."""
+
+    port_no: U32 = PORT_ANY
+    queue_id: U32 = QUEUE_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The counters of a queue. It has been there for `duration_sec` seconds and `duration_nsec` nanoseconds."""
+
+    port_no: U32
+    queue_id: U32
+    tx_bytes: U64 = 0
+    tx_packets: U64 = 0
+    tx_errors: U64 = 0
+    duration_sec: U32 = 0
+    duration_nsec: U32 = 0
+
+
+@REPLIES.member(5)
+@dataclass(frozen=True, slots=True)
+class QueueStatsReply:
+    """The counters of queues."""
+
+    entries: Annotated[tuple[QueueStats, ...], Repeat(Layout(QueueStats))] = ()
+
+
+@REQUESTS.member(6)
+@dataclass(frozen=True, slots=True)
+class GroupStatsRequest:
+    """Ask for the counters of a group, or of all."""
+
+    group_id: Annotated[U32, Pad(4)] = GROUP_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCounter:
+    """The counters of a bucket."""
+
+    packet_count: U64
+    byte_count: U64
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """The counters of a group. `ref_count` flows and groups forward to it. It has been there for `duration_sec` seconds
+    and `duration_nsec` nanoseconds."""
+
+    group_id: U32
+    ref_count: Annotated[U32, Pad(4)]
+    packet_count: U64
+    byte_count: U64
+    duration_sec: U32
+    duration_nsec: U32
+    bucket_stats: Annotated[tuple[BucketCounter, ...], Repeat(Layout(BucketCounter))] = ()
+
+
+@REPLIES.member(6)
+@dataclass(frozen=True, slots=True)
+class GroupStatsReply:
+    """The counters of groups."""
+
+    entries: Annotated[tuple[GroupStats, ...], Repeat(Sized(Layout(GroupStats, lead=2)))] = ()
+
+
+@REQUESTS.member(7)
+@dataclass(frozen=True, slots=True)
+class GroupDescRequest:
+    """Ask for all groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDesc:
+    """A group as it was made. `type`: `constants.GroupType`."""
+
+    type: Annotated[U8, Pad(1)]
+    group_id: U32
+    buckets: Buckets = ()
+
+
+@REPLIES.member(7)
+@dataclass(frozen=True, slots=True)
+class GroupDescReply:
+    """Groups."""
+
+    entries: Annotated[tuple[GroupDesc, ...], Repeat(Sized(Layout(GroupDesc)))] = ()
+
+
+@REQUESTS.member(8)
+@dataclass(frozen=True, slots=True)
+class GroupFeaturesRequest:
+    """Ask what groups can do."""
+
+
+@REPLIES.member(8)
+@dataclass(frozen=True, slots=True)
+class GroupFeatures:
+    """What groups can do. `types` has a bit for each `constants.GroupType`, `capabilities`:
+    `constants.GroupCapability`. By type: how many groups there can be, and a bit for each action that buckets take."""
+
+    types: U32
+    capabilities: U32
+    max_groups: Annotated[tuple[int, ...], Array("I", 4)]
+    actions: Annotated[tuple[int, ...], Array("I", 4)]
+
+
+@REQUESTS.member(9)
+@dataclass(frozen=True, slots=True)
+class MeterStatsRequest:
+    """Ask for the counters of a meter, or of all."""
+
+    meter_id: Annotated[U32, Pad(4)] = METER_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class MeterBandStats:
+    """What a band was applied to."""
+
+    packet_band_count: U64
+    byte_band_count: U64
+
+
+@dataclass(frozen=True, slots=True)
+class MeterStats:
+    """The counters of a meter, which `flow_count` flows use. It has been there for `duration_sec` seconds and
+    `duration_nsec` nanoseconds."""
+
+    meter_id: Annotated[U32, Pad(8)]
+    flow_count: U32
+    packet_in_count: U64
+    byte_in_count: U64
+    duration_sec: U32
+    duration_nsec: U32
+    band_stats: Annotated[tuple[MeterBandStats, ...], Repeat(Layout(MeterBandStats))] = ()
+
+
+@REPLIES.member(9)
+@dataclass(frozen=True, slots=True)
+class MeterStatsReply:
+    """The counters of meters."""
+
+    entries: Annotated[tuple[MeterStats, ...], Repeat(Spanned(Layout(MeterStats), 4))] = ()
+
+
+@REQUESTS.member(10)
+@dataclass(frozen=True, slots=True)
+class MeterConfigRequest:
+    """Ask for a meter as it was made, or for all."""
+
+    meter_id: Annotated[U32, Pad(4)] = METER_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """A meter as it was made. `flags`: `constants.MeterFlag`."""
+
+    flags: U16
+    meter_id: U32
+    bands: Bands = ()
+
+
+@REPLIES.member(10)
+@dataclass(frozen=True, slots=True)
+class MeterConfigReply:
+    """Meters."""
+
+    entries: Annotated[tuple[MeterConfig, ...], Repeat(Sized(Layout(MeterConfig)))] = ()
+
+
+@REQUESTS.member(11)
+@dataclass(frozen=True, slots=True)
+class MeterFeaturesRequest:
+    """Ask what meters can do."""
+
+
+@REPLIES.member(11)
+@dataclass(frozen=True, slots=True)
+class MeterFeatures:
+    """What meters can do. `band_types` has a bit for each type of band, `capabilities` are those of
+    `constants.MeterFlag` that are honoured."""
+
+    max_meter: U32
+    band_types: U32
+    capabilities: U32
+    max_bands: U8
+    max_color: Annotated[U8, Pad(2)]
+
+
 @dataclass(frozen=True, slots=True)
 class TableProperty:
-    """What a table can do of one kind (section 7.3.5.5.2); `body` is the list that follows the length."""
+    """A property that has no class here. `body` is what follows the length, without padding."""
 
     type: int
     body: bytes
@@ -146,7 +396,8 @@ class TableFeatures:
     config: U32
     max_entries: U32
     properties: Annotated[
-        tuple[TableProperty, ...], Elements(Family("table property"), TableProperty, padded=False, what=BAD_LEN)
+        tuple[Property | TableProperty, ...],
+        Elements(TABLE_PROPERTIES, TableProperty, padding=Padding.BEHIND, what=BAD_PROPERTY_LEN),
     ] = ()
 
 
@@ -217,14 +468,30 @@ class UnknownBody:
     data: bytes = b""
 
 
-REQUESTS.add(0xFFFF, ExperimenterPart(LIST_REQUESTS, ExperimenterBody), ExperimenterBody, *LIST_REQUESTS.numbers)
-REPLIES.add(0xFFFF, ExperimenterPart(LIST_REPLIES, ExperimenterBody), ExperimenterBody, *LIST_REPLIES.numbers)
+REQUESTS.add(
+    0xFFFF,
+    ExperimenterPart({EXPERIMENTER: LIST_REQUESTS}, ExperimenterBody, strict=EXPERIMENTER),
+    *(ExperimenterBody, *LIST_REQUESTS.numbers),
+)
+REPLIES.add(
+    0xFFFF,
+    ExperimenterPart({EXPERIMENTER: LIST_REPLIES}, ExperimenterBody, strict=EXPERIMENTER),
+    *(ExperimenterBody, *LIST_REPLIES.numbers),
+)
 
 RequestBody = (
     DescRequest
     | FlowStatsRequest
     | AggregateRequest
     | TableStatsRequest
+    | PortStatsRequest
+    | QueueStatsRequest
+    | GroupStatsRequest
+    | GroupDescRequest
+    | GroupFeaturesRequest
+    | MeterStatsRequest
+    | MeterConfigRequest
+    | MeterFeaturesRequest
     | TableFeaturesRequest
     | PortDescRequest
     | ListRequest
@@ -236,6 +503,14 @@ ReplyBody = (
     | FlowStatsReply
     | Aggregate
     | TableStatsReply
+    | PortStatsReply
+    | QueueStatsReply
+    | GroupStatsReply
+    | GroupDescReply
+    | GroupFeatures
+    | MeterStatsReply
+    | MeterConfigReply
+    | MeterFeatures
     | TableFeaturesReply
     | PortDescReply
     | ListReply

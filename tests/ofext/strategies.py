@@ -8,14 +8,32 @@ from typing import Any, get_type_hints
 
 from hypothesis import strategies as st
 
-from ofext import instructions, messages, multipart
-from ofext.codec import Chars, Counted, Elements, Exactly, Family, Layout, Number, Repeat, Rest, Sized, Text
+from ofext import messages, multipart
+from ofext.bundles import BUNDLE_MESSAGES, ONF, BundleAdd, BundleProperty
+from ofext.codec import (
+    Aligned,
+    Array,
+    Chars,
+    Counted,
+    Elements,
+    Exactly,
+    Family,
+    Layout,
+    Number,
+    Padding,
+    Prefixed,
+    Repeat,
+    Rest,
+    Sized,
+    Spanned,
+    Text,
+)
 from ofext.extension import COMMANDS, EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS
-from ofext.oxm import EXPERIMENTER_CLASS, MatchPart, Oxm
+from ofext.oxm import EXPERIMENTER_CLASS, MatchPart, Oxm, OxmId, OxmIdPart, OxmPart
 
 U16 = st.integers(0, 0xFFFF)
 U32 = st.integers(0, 0xFFFFFFFF)
-FOREIGN = U32.filter(lambda number: number != EXPERIMENTER)
+FOREIGN = U32.filter(lambda number: number not in (EXPERIMENTER, ONF))
 SMALL = st.binary(max_size=20)
 
 
@@ -27,7 +45,14 @@ def _oxm(draw: st.DrawFn) -> Oxm:
     return Oxm(oxm_class, draw(st.integers(0, 127)), value, mask, experimenter)
 
 
+def _oxm_id(draw: st.DrawFn) -> OxmId:
+    oxm_class = draw(st.sampled_from([0x8000, 0x0001, EXPERIMENTER_CLASS]))
+    experimenter = draw(U32) if oxm_class == EXPERIMENTER_CLASS else None
+    return OxmId(oxm_class, draw(st.integers(0, 127)), draw(st.booleans()), draw(st.integers(0, 255)), experimenter)
+
+
 OXMS = st.composite(_oxm)()
+OXM_IDS = st.composite(_oxm_id)()
 
 
 def _fits(limit: int) -> Any:
@@ -51,9 +76,16 @@ def of_part(part: Any) -> st.SearchStrategy[Any]:
             return text.filter(_fits(part.size - 1))
         case Exactly():
             return st.binary(min_size=part.size, max_size=part.size)
+        case Array():
+            number = st.integers(0, (1 << 8 * struct.calcsize(f">{part.format}")) - 1)
+            return st.tuples(*[number] * part.count)
+        case OxmPart():
+            return OXMS
+        case OxmIdPart():
+            return OXM_IDS
         case Rest():
-            return SMALL
-        case Sized():
+            return SMALL if part.multiple == 1 else st.binary(max_size=2).map(lambda data: data * part.multiple)
+        case Sized() | Spanned() | Prefixed() | Aligned():
             return of_part(part.part)
         case Repeat():
             return st.lists(of_part(part.part), max_size=3).map(tuple)
@@ -66,10 +98,11 @@ def of_part(part: Any) -> st.SearchStrategy[Any]:
 
 def of_elements(part: Elements) -> st.SearchStrategy[Any]:
     """Elements of a family, and unknown ones."""
-    family = part._family
+    family = part.family
     types = U16.filter(lambda number: number not in family.parts)
-    bodies = st.binary(max_size=2).map(lambda data: data * 8 + bytes(4)) if part._padded else SMALL
-    return st.one_of(of_family(family), st.builds(part._unknown, types, bodies))
+    bodies = st.binary(max_size=2).map(lambda data: data * 8 + bytes(4)) if part.padding is Padding.COUNTED else SMALL
+    unknown = st.builds(part.unknown, types, bodies)
+    return st.one_of(of_family(family), unknown) if family.parts else unknown
 
 
 def of_class(cls: type) -> st.SearchStrategy[Any]:
@@ -95,36 +128,61 @@ def _unknown_type(family: Family) -> st.SearchStrategy[int]:
     return U16.filter(lambda number: number not in family.parts)
 
 
-def _body(family: Family, lists: Family) -> st.SearchStrategy[Any]:
+def _layouts(*families: Family) -> dict[type, st.SearchStrategy[Any]]:
+    """A strategy for each class in the families whose declaration is a layout."""
+    parts = [part for family in families for part in family.parts.values() if isinstance(part, Layout)]
+    return {part.cls: of_class(part.cls) for part in parts}
+
+
+def _bodies(family: Family, lists: Family) -> dict[type, st.SearchStrategy[Any]]:
+    return {
+        **_layouts(family, lists),
+        multipart.ExperimenterBody: st.builds(multipart.ExperimenterBody, FOREIGN, U32, SMALL),
+        multipart.UnknownBody: st.builds(multipart.UnknownBody, _unknown_type(family), SMALL),
+    }
+
+
+def _hello() -> st.SearchStrategy[messages.Hello]:
+    elements = of_class(messages.Hello).map(lambda hello: hello.elements)
     return st.one_of(
-        of_family(family),
-        of_family(lists),
-        st.builds(multipart.ExperimenterBody, FOREIGN, U32, SMALL),
-        st.builds(multipart.UnknownBody, _unknown_type(family), SMALL),
+        st.builds(messages.Hello, elements, st.integers(4, 255)),
+        st.builds(messages.Hello, st.just(()), st.integers(0, 3)),
     )
 
 
-HELLOS = st.one_of(
-    st.builds(messages.Hello, of_class(messages.Hello).map(lambda hello: hello.elements), st.integers(4, 255)),
-    st.builds(messages.Hello, st.just(()), st.integers(0, 3)),
+BUNDLE_PROPERTIES = st.lists(st.builds(BundleProperty, U16, SMALL), max_size=2).map(tuple)
+ENCLOSED = st.builds(
+    lambda kind, body, xid: bytes([4, kind]) + (8 + len(body)).to_bytes(2, "big") + xid.to_bytes(4, "big") + body,
+    *(st.integers(0, 255), SMALL, U32),
 )
-ACTIONS = of_family(instructions.ACTIONS)
 
-MESSAGES: st.SearchStrategy[Any] = st.one_of(
-    HELLOS,
-    *[
-        of_class(p.cls)
-        for p in messages.MESSAGES.parts.values()
-        if isinstance(p, Layout) and p.cls is not messages.Hello
-    ],
-    of_family(COMMANDS),
-    st.builds(messages.Error, st.integers(0, 0xFFFE), U16, SMALL),
-    st.builds(messages.ExperimenterError, U16, U32, SMALL),
-    st.builds(messages.Experimenter, FOREIGN, U32, SMALL),
-    st.builds(multipart.MultipartRequest, _body(multipart.REQUESTS, LIST_REQUESTS), st.integers(0, 1)),
-    st.builds(multipart.MultipartReply, _body(multipart.REPLIES, LIST_REPLIES), st.integers(0, 1)),
-    st.builds(
+PLAIN: dict[type, st.SearchStrategy[Any]] = {
+    **_layouts(messages.MESSAGES, COMMANDS, BUNDLE_MESSAGES),
+    messages.Hello: _hello(),
+    messages.Error: st.builds(messages.Error, st.integers(0, 0xFFFE), U16, SMALL),
+    messages.ExperimenterError: st.builds(messages.ExperimenterError, U16, U32, SMALL),
+    messages.Experimenter: st.builds(messages.Experimenter, FOREIGN, U32, SMALL),
+    BundleAdd: st.builds(BundleAdd, U32, U16, ENCLOSED, BUNDLE_PROPERTIES),
+    messages.Unknown: st.builds(
         messages.Unknown, st.integers(0, 255).filter(lambda number: number not in messages.MESSAGES.parts), SMALL
     ),
-)
-"""Every message."""
+}
+"""Every message but multipart messages, by class."""
+
+REQUESTS = _bodies(multipart.REQUESTS, LIST_REQUESTS)
+REPLIES = _bodies(multipart.REPLIES, LIST_REPLIES)
+
+BY_NAME: dict[str, st.SearchStrategy[Any]] = {
+    **{cls.__name__: strategy for cls, strategy in PLAIN.items()},
+    **{
+        f"request {cls.__name__}": st.builds(multipart.MultipartRequest, body, st.integers(0, 1))
+        for cls, body in REQUESTS.items()
+    },
+    **{
+        f"reply {cls.__name__}": st.builds(multipart.MultipartReply, body, st.integers(0, 1))
+        for cls, body in REPLIES.items()
+    },
+}
+"""Every message: a multipart message for each class of body."""
+
+MESSAGES: st.SearchStrategy[Any] = st.one_of(*BY_NAME.values())

@@ -7,7 +7,31 @@ from typing import Annotated, Any
 
 import pytest
 
-from ofext.codec import U8, U16, U32, U64, Chars, Counted, Exactly, Layout, Pad, Part, Repeat, Rest, Row, Sized, Text
+from ofext.codec import (
+    BAD_LEN,
+    U8,
+    U16,
+    U32,
+    U64,
+    Aligned,
+    Array,
+    Chars,
+    Counted,
+    Elements,
+    Exactly,
+    Family,
+    Layout,
+    Pad,
+    Padding,
+    Part,
+    Prefixed,
+    Repeat,
+    Rest,
+    Row,
+    Sized,
+    Spanned,
+    Text,
+)
 from oko.errors import LimitExceeded, ProtocolError
 
 
@@ -55,6 +79,26 @@ def test_rows() -> None:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A number, a gap for the length, and the rest."""
+
+    number: Annotated[U8, Pad(2)]
+    rest: Annotated[bytes, Rest()]
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An element of no class."""
+
+    type: int
+    body: bytes
+
+
+def elements(padding: Padding) -> Elements:
+    return Elements(Family("element"), Raw, padding=padding, what=BAD_LEN)
+
+
 PARTS: dict[str, tuple[Part, Any, bytes]] = {
     "exactly": (Exactly(3), b"abc", b"abc"),
     "chars": (Chars(6), "p1", b"p1\0\0\0\0"),
@@ -66,6 +110,15 @@ PARTS: dict[str, tuple[Part, Any, bytes]] = {
     "repeat": (Repeat(Exactly(2)), (b"ab", b"cd"), b"abcd"),
     "repeat, none": (Repeat(Exactly(2)), (), b""),
     "sized": (Sized(Exactly(2)), b"ab", b"\0\4ab"),
+    "rest, even": (Rest(2), b"abcd", b"abcd"),
+    "array": (Array("H", 2), (1, 2), b"\0\1\0\2"),
+    "spanned": (Spanned(Layout(Gap), 1), Gap(7, b"abc"), b"\7\0\6abc"),
+    "prefixed": (Prefixed("Hx", Rest()), b"abc", b"\0\3\0abc"),
+    "aligned": (Aligned(Exactly(5), before=4, what=BAD_LEN), b"abcde", b"abcde" + bytes(7)),
+    "aligned, nothing to pad": (Aligned(Exactly(4), before=4, what=BAD_LEN), b"abcd", b"abcd"),
+    "elements, padding counted": (elements(Padding.COUNTED), (Raw(1, b"abcd"),), b"\0\1\0\10abcd"),
+    "elements, padding behind": (elements(Padding.BEHIND), (Raw(1, b"a"),), b"\0\1\0\5a\0\0\0"),
+    "elements, no padding": (elements(Padding.NONE), (Raw(1, b"a"), Raw(2, b"")), b"\0\1\0\5a\0\2\0\4"),
 }
 
 
@@ -92,6 +145,18 @@ UNREADABLE: dict[str, tuple[Part, bytes]] = {
     "sized, below the length": (Sized(Rest()), b"\0\1"),
     "sized, too few": (Sized(Rest()), b"\0\4a"),
     "sized, too many": (Sized(Exactly(1)), b"\0\4ab"),
+    "rest, odd": (Rest(2), b"abc"),
+    "array": (Array("H", 2), b"\0\1\0"),
+    "spanned, no length": (Spanned(Layout(Gap), 1), b"\7\0"),
+    "spanned, length before its end": (Spanned(Layout(Gap), 1), b"\7\0\2abc"),
+    "spanned, too few": (Spanned(Layout(Gap), 1), b"\7\0\7abc"),
+    "spanned, too many": (Spanned(Array("B", 3), 1), b"\7\0\4a"),
+    "prefixed, no length": (Prefixed("Hx", Rest()), b"\0\0"),
+    "prefixed, too few": (Prefixed("Hx", Rest()), b"\0\2\0a"),
+    "prefixed, too many": (Prefixed("Hx", Exactly(1)), b"\0\2\0ab"),
+    "aligned, no padding": (Aligned(Exactly(5), before=4, what=BAD_LEN), b"abcde"),
+    "elements, padding counted": (elements(Padding.COUNTED), b"\0\1\0\11abcde"),
+    "elements, padding cut off": (elements(Padding.BEHIND), b"\0\1\0\5a"),
 }
 
 
@@ -109,6 +174,14 @@ UNWRITABLE: dict[str, tuple[Part, Any, type[Exception]]] = {
     "text, too long": (Text("B", 2), "né", LimitExceeded),
     "text, surrogate": (Text("B"), "\udcff", ProtocolError),
     "sized": (Sized(Rest()), bytes(0xFFFE), LimitExceeded),
+    "rest, odd": (Rest(2), b"abc", ProtocolError),
+    "array, too few": (Array("H", 2), (1,), ProtocolError),
+    "array, too large": (Array("H", 2), (1, 0x10000), ProtocolError),
+    "spanned": (Spanned(Rest(), 0), bytes(0x10000), LimitExceeded),
+    "prefixed": (Prefixed("H", Rest()), bytes(0x10000), LimitExceeded),
+    "elements, padding counted": (elements(Padding.COUNTED), (Raw(1, b"abc"),), ProtocolError),
+    "elements, type": (elements(Padding.NONE), (Raw(1 << 16, b""),), ProtocolError),
+    "elements, length": (elements(Padding.NONE), (Raw(1, bytes(0xFFFC)),), LimitExceeded),
 }
 
 

@@ -10,7 +10,16 @@ import pytest
 
 from ofext.codec import Layout
 from ofext.errors import EXTENSION_ERRORS
-from ofext.extension import COMMANDS, EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS, MapDescription, MapEntry, ProgramEntry
+from ofext.extension import (
+    COMMANDS,
+    EXPERIMENTER,
+    LIST_REPLIES,
+    LIST_REQUESTS,
+    MapDescription,
+    MapEntry,
+    ObserverEntry,
+    ProgramEntry,
+)
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "openflow-extension.md").read_text()
 COMMAND_OFFSET = 16
@@ -23,7 +32,7 @@ STRUCTURES: dict[str, tuple[Any, int]] = {
         for family in (LIST_REQUESTS, LIST_REPLIES)
         for part in family.parts.values()
     },
-    **{cls.__name__: (Layout(cls), 0) for cls in (ProgramEntry, MapDescription, MapEntry)},
+    **{cls.__name__: (Layout(cls), 0) for cls in (ProgramEntry, MapDescription, MapEntry, ObserverEntry)},
 }
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from os_ken.ofproto import ofproto_v1_3 as osken
 
-from ofext.errors import BY_CODE, BY_NAME, ERRORS, EXTENSION_BY_NAME, EXTENSION_BY_TYPE, EXTENSION_ERRORS
+from ofext.errors import (
+    BUNDLE_BY_NAME,
+    BUNDLE_BY_TYPE,
+    BUNDLE_ERRORS,
+    BY_CODE,
+    BY_NAME,
+    ERRORS,
+    EXTENSION_BY_NAME,
+    EXTENSION_BY_TYPE,
+    EXTENSION_ERRORS,
+)
 
 CODE_PREFIX = {
     "HELLO_FAILED": "OFPHFC_",
@@ -43,10 +53,11 @@ def test_codes_agree_with_os_ken(type_name: str) -> None:
 
 def test_nothing_is_said_twice() -> None:
     assert len(BY_CODE) == len(BY_NAME) == len(ERRORS)
+    assert len(BUNDLE_BY_TYPE) == len(BUNDLE_BY_NAME) == len(BUNDLE_ERRORS)
     assert len(EXTENSION_BY_TYPE) == len(EXTENSION_BY_NAME) == len(EXTENSION_ERRORS)
 
 
 def test_every_error_is_one_sentence() -> None:
-    for kind in (*ERRORS, *EXTENSION_ERRORS):
+    for kind in (*ERRORS, *EXTENSION_ERRORS, *BUNDLE_ERRORS):
         assert kind.sentence[0].isupper()
         assert kind.sentence.endswith(".")
