@@ -15,6 +15,7 @@ from oko.errors import KernelError
 
 _ERROR = 2  # NLMSG_ERROR of <linux/netlink.h>
 _REQUEST, _ACKNOWLEDGE = 1, 4  # NLM_F_REQUEST, NLM_F_ACK
+_EXCLUSIVE, _CREATE = 0x200, 0x400  # NLM_F_EXCL, NLM_F_CREATE
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _RECEIVE = 1 << 16  # bytes: more than one answer about one object takes
 _Message = TypeVar("_Message", bound=Any)
@@ -34,6 +35,11 @@ def ask(message: _Message, kind: int, what: str) -> _Message:
 def tell(message: Any, kind: int, what: str) -> None:
     """Send the pyroute2 `message` as RTM_ `kind`, and wait until it is done. Raises KernelError as `ask`."""
     _exchange(message, kind, _REQUEST | _ACKNOWLEDGE, what)
+
+
+def create(message: Any, kind: int, what: str) -> None:
+    """As `tell`, for an object that must not be there yet. Raises KernelError as `ask`, with EEXIST when it is."""
+    _exchange(message, kind, _REQUEST | _ACKNOWLEDGE | _EXCLUSIVE | _CREATE, what)
 
 
 def _exchange(message: Any, kind: int, flags: int, what: str) -> bytes:
