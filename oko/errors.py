@@ -14,7 +14,10 @@
     │   ├── BadMatch      unknown field, value out of range, missing prerequisite
     │   ├── BadAction     unknown action, unknown port, action that XDP cannot do exactly
     │   ├── BadInstruction  an OpenFlow instruction that is unknown or out of place
-    │   └── BadFlowMod    command, table or flags that are not accepted
+    │   ├── BadFlowMod    command, table or flags that are not accepted
+    │   ├── BadGroup      a group that is not accepted, is there already, or is not there
+    │   └── BadMeter      the same of a meter
+    ├── BundleFailed      one change of several that were to take effect together (says which, and why)
     ├── LimitExceeded     something beyond a budget: names it, with used and limit
     ├── ProtocolError     bytes that are not the OpenFlow message they claim to be
     ├── RemoteError       the switch answered a request with an error
@@ -107,6 +110,24 @@ class BadInstruction(FlowError):
 
 class BadFlowMod(FlowError):
     """A command, table or flag of a flow_mod that is not accepted."""
+
+
+class BadGroup(FlowError):
+    """A group that is not accepted, is there already, is not there, or is still needed by another. `reason` is of
+    OpenFlow's group-mod-failed."""
+
+
+class BadMeter(FlowError):
+    """A meter that is not accepted, is there already, or is not there. `reason` is of OpenFlow's meter-mod-failed."""
+
+
+class BundleFailed(OkoError):
+    """One change of several that were to take effect together, or not at all: `index` says which, `cause` why."""
+
+    def __init__(self, index: int, cause: OkoError) -> None:
+        super().__init__(str(cause), details=cause.details)
+        self.index = index
+        self.cause = cause
 
 
 class LimitExceeded(OkoError):

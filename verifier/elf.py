@@ -50,8 +50,8 @@ _IGNORED_TYPES: Final = frozenset({"SHT_NULL", "SHT_STRTAB", "SHT_SYMTAB", "SHT_
 def load(data: bytes, *, section: str = FILTER_SECTION) -> Program:
     """The program in `section` of an object file, whose bytes are `data`.
 
-    A filter program may declare maps of AUTHOR_MAP_TYPES only; objects of the runtime, which have another section, of
-    any type. Raises NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or
+    A filter program may declare maps of AUTHOR_MAP_TYPES only; objects of the runtime, which have other sections, of
+    any type. Beside a section ``ROOM/NAME`` there may be others of the same room, which are left alone. Raises NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or
     1 MiB in a section.
     """
     elf = ObjectFile.read(data)
@@ -81,7 +81,7 @@ def _check_sections(elf: ObjectFile, wanted: str) -> None:
             continue
         if section.name == "maps":
             raise NotReadable('section maps: the legacy form of map declarations; declare maps in SEC(".maps")')
-        if section.name not in known and not is_data_section(section.name):
+        if section.name not in known and not _beside(section.name, wanted) and not is_data_section(section.name):
             raise NotReadable(f'section {section.name} is unknown: a filter program has SEC("{wanted}") and no other')
         if section.name in seen:
             raise NotReadable(f"there are two sections {section.name}")
@@ -96,6 +96,11 @@ def _check_sections(elf: ObjectFile, wanted: str) -> None:
                 f"section {section.name}: the address of {relocated[0].symbol.name} is stored in a variable;"
                 " addresses cannot be data"
             )
+
+
+def _beside(name: str, wanted: str) -> bool:
+    """Whether a section is of the same room as the wanted one."""
+    return "/" in wanted and name.partition("/")[0] == wanted.partition("/")[0]
 
 
 def _license(elf: ObjectFile) -> str:
@@ -145,6 +150,8 @@ class _Linker:
             if symbol.type != "STT_FUNC" or symbol.section is None:
                 continue
             home = self._elf.sections[symbol.section]
+            if home.name != name and _beside(home.name, name):
+                continue
             if symbol.section < 0 or home.name not in (name, _TEXT):
                 raise NotReadable(f"function {symbol.name} lies in section {home.name}")
             if symbol.value % SLOT_SIZE or symbol.size % SLOT_SIZE or not symbol.size:

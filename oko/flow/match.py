@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from oko.errors import BadMatch
-from oko.flow.fields import FILTER_PROG, ORDER, Field
+from oko.flow.fields import BY_NAME, FILTER_PROG, FRAGMENT_ANY, FRAGMENT_LATER, ORDER, VLAN_PRESENT, Field, Prerequisite
 
 PROGRAM_IDS = range(1, 65536)
 
@@ -79,6 +79,15 @@ class Match:
         return True
 
 
+def implied(prerequisite: Prerequisite, conditions: Mapping[str, Condition]) -> bool:
+    """Whether packets that meet `conditions` (by name of the field) have what `prerequisite` asks for."""
+    condition = conditions.get(prerequisite.field)
+    if condition is None:
+        return False
+    mask = condition.field.full if prerequisite.mask is None else prerequisite.mask
+    return not mask & ~condition.mask and condition.value & mask in prerequisite.values
+
+
 def _check(condition: Condition) -> None:
     field = condition.field
     if not 0 <= condition.value <= field.full:
@@ -94,15 +103,46 @@ def _check(condition: Condition) -> None:
             f"{field.name}={condition.value:#x}/{condition.mask:#x}: the value has bits outside the mask",
             reason="bad-wildcards",
         )
-    if field is FILTER_PROG and condition.mask and condition.value not in PROGRAM_IDS:
+    check_value = _VALUE_CHECKS.get(field)
+    if check_value is not None and condition.mask:
+        check_value(condition)
+
+
+def _check_program(condition: Condition) -> None:
+    if condition.value not in PROGRAM_IDS:
         raise BadMatch(
             f"filter_prog={condition.value} is no program id: use {PROGRAM_IDS[0]}–{PROGRAM_IDS[-1]}",
             reason="bad-value",
         )
 
 
-def _check_prerequisites(field: Field, by_name: dict[str, Condition]) -> None:
+def _check_vlan(condition: Condition) -> None:
+    """A packet without a tag reads as 0, one with a tag has VLAN_PRESENT (OpenFlow 1.3.5, table 14)."""
+    if condition.mask & VLAN_PRESENT and condition.value and not condition.value & VLAN_PRESENT:
+        raise BadMatch(
+            f"vlan_vid={condition.value:#06x}: no packet has a VID without the bit {VLAN_PRESENT:#06x}: "
+            f"write {condition.value | VLAN_PRESENT:#06x}",
+            reason="bad-value",
+        )
+
+
+def _check_fragment(condition: Condition) -> None:
+    if condition.mask & FRAGMENT_ANY and condition.value == FRAGMENT_LATER:
+        raise BadMatch(
+            f"ip_frag={condition.value}: a later fragment is also a fragment: write {FRAGMENT_ANY | FRAGMENT_LATER}",
+            reason="bad-value",
+        )
+
+
+_VALUE_CHECKS = {
+    FILTER_PROG: _check_program,
+    BY_NAME["vlan_vid"]: _check_vlan,
+    BY_NAME["ip_frag"]: _check_fragment,
+}
+"""Fields of which some values can never be."""
+
+
+def _check_prerequisites(field: Field, by_name: Mapping[str, Condition]) -> None:
     for prerequisite in field.prerequisites:
-        needed = by_name.get(prerequisite.field)
-        if needed is None or not needed.exact or needed.value not in prerequisite.values:
+        if not implied(prerequisite, by_name):
             raise BadMatch(f"{field.name} needs {prerequisite} in the same match", reason="bad-prereq")

@@ -5,29 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from oko.flow.action import Action, ApplyActions, Instruction
+from oko.flow.action import Action, ApplyActions, GotoTable, Instruction, WriteActions
 from oko.flow.match import Match
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A flow entry as somebody wrote it. `priority` 0–65535, higher first; `cookie` is 64 bits."""
+    """A flow entry as somebody wrote it. `priority` 0–65535, higher first; `cookie` is 64 bits. `instructions` are in
+    the order of INSTRUCTION_ORDER. Timeouts are in seconds, 0 for none: the rule goes away when it has matched no
+    packet for `idle_timeout`, and `hard_timeout` after it was added. `send_removed`: controllers hear when it goes."""
 
     match: Match
     instructions: tuple[Instruction, ...] = ()
     priority: int = 32768
     table: int = 0
     cookie: int = 0
+    idle_timeout: int = 0
+    hard_timeout: int = 0
+    send_removed: bool = False
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """All actions that the rule applies, in order; none means drop."""
+        """All actions that the rule applies or writes, in order."""
         return tuple(
             action
             for instruction in self.instructions
-            if isinstance(instruction, ApplyActions)
+            if isinstance(instruction, ApplyActions | WriteActions)
             for action in instruction.actions
         )
+
+    @property
+    def is_table_miss(self) -> bool:
+        """Whether it is its table's table-miss entry (OpenFlow 1.3.5, 5.4): lowest priority, no conditions."""
+        return self.priority == 0 and not self.match.conditions
+
+    @property
+    def goto(self) -> int | None:
+        """The table where the lookup goes on."""
+        last = self.instructions[-1] if self.instructions else None
+        return last.table if isinstance(last, GotoTable) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +82,9 @@ class FlowMod:
 
     For modifies and deletes `rule` names the rules meant: by its match, its table and, for the strict commands, its
     priority; `cookie_mask` restricts them to those whose cookie agrees with the rule's under the mask. For deletes
-    only, `all_tables` means every table in place of the rule's, and `out_port` (None: any) restricts them to rules
-    that output there. For adds and modifies `reset_counts` starts the counters anew; for adds `check_overlap`
-    refuses a rule that overlaps another of its priority.
+    only, `all_tables` means every table in place of the rule's, and `out_port` and `out_group` (None: any) restrict
+    them to rules that send there. For adds and modifies `reset_counts` starts the counters anew; for adds
+    `check_overlap` refuses a rule that overlaps another of its priority.
     """
 
     command: Command
@@ -76,5 +92,6 @@ class FlowMod:
     cookie_mask: int = 0
     all_tables: bool = False
     out_port: int | None = None
+    out_group: int | None = None
     reset_counts: bool = False
     check_overlap: bool = False

@@ -1,119 +1,336 @@
-"""The flow tables of one bridge, changed by flow_mods. A transaction works on a copy and keeps it or not."""
+"""The flow, group and meter tables of one bridge, and its observers, changed by flow_mods and the like. A transaction
+works on a copy and keeps it or not."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-from oko.errors import BadFlowMod
-from oko.flow.action import Output
+from oko.errors import BadAction, BadFlowMod, BadGroup, BadMatch, BadMeter
+from oko.flow.action import Action, Group, Meter, Output
+from oko.flow.consistency import check_instructions
+from oko.flow.group import GroupCommand, GroupEntry, GroupMod, GroupSpec
 from oko.flow.match import Match
+from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
+from oko.flow.observer import Observer
 from oko.flow.rule import Command, Entry, FlowMod, Rule
+from oko.flow.validity import check_action_list, check_group, check_meter, check_rule, check_table
 
-_Key = tuple[int, int, Match]
+_Key = tuple[int, Match]
+"""What names a rule in its table: its priority and its match."""
 
 
 class Tables:
-    """Rules by (table, priority, match). One table, 0, for now: the pipeline compiles no goto yet."""
+    """Rules by table, groups and meters by number, and observers.
+
+    Rules, groups and buckets have slots of one kind, which index their counters; meters have slots of their own. A slot
+    that is no longer used is used again only when it has been released. Everything that changes the tables takes
+    effect whole, or raises a FlowError and changes nothing.
+    """
 
     def __init__(self) -> None:
-        self._entries: dict[_Key, Entry] = {}
+        self._rules: dict[int, dict[_Key, Entry]] = {}
+        self._ranked: dict[int, tuple[Entry, ...]] = {}
+        self._groups: dict[int, GroupEntry] = {}
+        self._meters: dict[int, MeterEntry] = {}
+        self._observers: tuple[Observer, ...] = ()
         self._next_age = 0
-        self._next_slot = 0
-        self._free_slots: list[int] = []
+        self._slots = _Slots()
+        self._meter_slots = _Slots()
 
     def copy(self) -> Tables:
         """An independent copy; the entries are shared, as they never change."""
         other = Tables()
-        other._entries = dict(self._entries)
+        other._rules = {table: dict(rules) for table, rules in self._rules.items()}
+        other._ranked = dict(self._ranked)
+        other._groups = dict(self._groups)
+        other._meters = dict(self._meters)
+        other._observers = self._observers
         other._next_age = self._next_age
-        other._next_slot = self._next_slot
-        other._free_slots = list(self._free_slots)
+        other._slots = self._slots.copy()
+        other._meter_slots = self._meter_slots.copy()
         return other
 
+    # ---- what is there
+
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
+        """The rules; those of a table by age."""
+        for rules in self._rules.values():
+            yield from rules.values()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(map(len, self._rules.values()))
+
+    def ranked(self, table: int = 0) -> tuple[Entry, ...]:
+        """The rules of a table in the order in which a lookup tries them."""
+        if table not in self._ranked:
+            self._ranked[table] = tuple(sorted(self._rules.get(table, {}).values(), key=lambda entry: entry.rank))
+        return self._ranked[table]
+
+    @property
+    def groups(self) -> Mapping[int, GroupEntry]:
+        return MappingProxyType(self._groups)
+
+    @property
+    def meters(self) -> Mapping[int, MeterEntry]:
+        return MappingProxyType(self._meters)
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """In the order in which they are asked: by table, then by program."""
+        return self._observers
 
     @property
     def slots(self) -> int:
-        """Every slot in use is below this."""
-        return self._next_slot
+        """Every slot in use, of rules, groups and buckets, is below this."""
+        return self._slots.bound
 
-    def ranked(self, table: int = 0) -> list[Entry]:
-        """The entries of a table in the order in which a lookup tries them."""
-        return sorted((entry for entry in self if entry.rule.table == table), key=lambda entry: entry.rank)
+    @property
+    def meter_slots(self) -> int:
+        """Every slot of a meter in use is below this."""
+        return self._meter_slots.bound
 
-    def apply(self, mod: FlowMod, *, now: int = 0) -> None:
-        """Carry out one flow_mod at time `now` (ns, monotonic). Raises BadFlowMod and then changes nothing."""
-        deletes = mod.command in (Command.DELETE, Command.DELETE_STRICT)
-        if mod.all_tables and not deletes:
-            raise BadFlowMod("only a delete can mean all tables: name one", reason="bad-table-id")
-        if mod.rule.table != 0 and not mod.all_tables:
-            raise BadFlowMod(f"table {mod.rule.table} does not exist: this switch has table 0", reason="bad-table-id")
-        match mod.command:
-            case Command.ADD:
-                self._add(mod, now)
-            case Command.MODIFY | Command.MODIFY_STRICT:
-                for entry in list(self.select(mod)):
-                    self._modify(entry, mod)
-            case Command.DELETE | Command.DELETE_STRICT:
-                for entry in list(self.select(mod)):
-                    del self._entries[_key(entry.rule)]
+    def used_slots(self) -> set[int]:
+        """The slots of all rules, groups and buckets."""
+        used = {entry.slot for entry in self}
+        for group in self._groups.values():
+            used.update((group.slot, *group.slots))
+        return used
 
-    def select(self, mod: FlowMod) -> Iterator[Entry]:
-        """The entries that a modify or delete is about (OpenFlow 1.3.5, 6.4)."""
-        strict = mod.command in (Command.MODIFY_STRICT, Command.DELETE_STRICT)
-        deletes = mod.command in (Command.DELETE, Command.DELETE_STRICT)
-        candidates: Iterable[Entry] = self
-        if strict and not mod.all_tables:
-            exact = self._entries.get(_key(mod.rule))
-            candidates = () if exact is None else (exact,)
-        for entry in candidates:
-            rule = entry.rule
-            if rule.table != mod.rule.table and not mod.all_tables:
-                continue
-            if strict and (rule.priority, rule.match) != (mod.rule.priority, mod.rule.match):
-                continue
-            if not mod.rule.match.covers(rule.match) or (rule.cookie ^ mod.rule.cookie) & mod.cookie_mask:
-                continue
-            if deletes and mod.out_port is not None and Output(mod.out_port) not in rule.actions:
-                continue
-            yield entry
+    def used_meter_slots(self) -> set[int]:
+        return {meter.slot for meter in self._meters.values()}
 
     def release(self, slots: Iterable[int]) -> None:
         """Give slots back, once no packet in flight can count in them any more and they are zero again."""
-        for slot in slots:
-            heapq.heappush(self._free_slots, slot)
+        self._slots.release(slots)
+
+    def release_meters(self, slots: Iterable[int]) -> None:
+        """The same for slots of meters."""
+        self._meter_slots.release(slots)
+
+    # ---- rules
+
+    def apply(self, mod: FlowMod, *, now: int = 0) -> None:
+        """Carry out one flow_mod at time `now` (ns, monotonic). Raises BadFlowMod, BadInstruction, BadAction, and
+        BadMeter for a meter that is not there."""
+        match mod.command:
+            case Command.ADD:
+                self._check(mod)
+                self._add(mod, now)
+            case Command.MODIFY | Command.MODIFY_STRICT:
+                self._check(mod)
+                for entry in list(self.select(mod)):
+                    self._modify(entry, mod)
+            case Command.DELETE | Command.DELETE_STRICT:
+                if not mod.all_tables:
+                    check_table(mod.rule.table)
+                for entry in list(self.select(mod)):
+                    self._remove(entry)
+
+    def select(self, mod: FlowMod) -> Iterator[Entry]:
+        """The rules that a modify or delete is about (OpenFlow 1.3.5, 6.4)."""
+        strict = mod.command in (Command.MODIFY_STRICT, Command.DELETE_STRICT)
+        deletes = mod.command in (Command.DELETE, Command.DELETE_STRICT)
+        for table in self._rules if mod.all_tables else (mod.rule.table,):
+            rules = self._rules.get(table, {})
+            candidates: Iterable[Entry] = rules.values()
+            if strict:
+                exact = rules.get(_key(mod.rule))
+                candidates = () if exact is None else (exact,)
+            for entry in candidates:
+                rule = entry.rule
+                if not mod.rule.match.covers(rule.match) or (rule.cookie ^ mod.rule.cookie) & mod.cookie_mask:
+                    continue
+                if deletes and mod.out_port is not None and Output(mod.out_port) not in rule.actions:
+                    continue
+                if deletes and mod.out_group is not None and Group(mod.out_group) not in rule.actions:
+                    continue
+                yield entry
+
+    def check_packet_out(self, actions: Collection[Action]) -> None:
+        """Raises BadAction for actions that a packet-out cannot have."""
+        check_action_list(actions, packet_out=True)
+        self._check_groups(actions)
+
+    def _check(self, mod: FlowMod) -> None:
+        if mod.all_tables:
+            raise BadFlowMod("only a delete can mean all tables: name one", reason="bad-table-id")
+        check_rule(mod.rule)
+        check_instructions(mod.rule.match, mod.rule.instructions)
+        self._check_groups(mod.rule.actions)
+        for instruction in mod.rule.instructions:
+            if isinstance(instruction, Meter) and instruction.number not in self._meters:
+                raise BadMeter(f"meter {instruction.number} is not there: add it first", reason="unknown-meter")
+
+    def _check_groups(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Group) and action.number not in self._groups:
+                raise BadAction(f"group {action.number} is not there: add it first", reason="bad-out-group")
 
     def _add(self, mod: FlowMod, now: int) -> None:
         rule = mod.rule
-        replaced = self._entries.get(_key(rule))
+        rules = self._rules.setdefault(rule.table, {})
+        replaced = rules.pop(_key(rule), None)
         if mod.check_overlap and replaced is None:
-            equals = (e.rule for e in self if (e.rule.table, e.rule.priority) == (rule.table, rule.priority))
-            if any(other.match.overlaps(rule.match) for other in equals):
-                raise BadFlowMod("the rule overlaps another of the same priority", reason="overlap")
-        slot = self._new_slot() if replaced is None or mod.reset_counts else replaced.slot
-        self._entries.pop(_key(rule), None)
-        self._entries[_key(rule)] = Entry(rule, self._next_age, slot, now)
+            for other in rules.values():
+                if other.rule.priority == rule.priority and other.rule.match.overlaps(rule.match):
+                    raise BadFlowMod("the rule overlaps another of the same priority", reason="overlap")
+        slot = self._slots.take() if replaced is None or mod.reset_counts else replaced.slot
+        self._put(Entry(rule, self._next_age, slot, now))
         self._next_age += 1
 
     def _modify(self, entry: Entry, mod: FlowMod) -> None:
         """Only the instructions change, and with reset_counts the counters: in a slot of their own, as packets in
         flight still count in the old one."""
-        slot = self._new_slot() if mod.reset_counts else entry.slot
-        rule = replace(entry.rule, instructions=mod.rule.instructions)
-        self._entries[_key(rule)] = replace(entry, rule=rule, slot=slot)
+        slot = self._slots.take() if mod.reset_counts else entry.slot
+        self._put(replace(entry, rule=replace(entry.rule, instructions=mod.rule.instructions), slot=slot))
 
-    def _new_slot(self) -> int:
-        if self._free_slots:
-            return heapq.heappop(self._free_slots)
-        self._next_slot += 1
-        return self._next_slot - 1
+    def _put(self, entry: Entry) -> None:
+        self._rules[entry.rule.table][_key(entry.rule)] = entry
+        self._ranked.pop(entry.rule.table, None)
+
+    def _remove(self, entry: Entry) -> None:
+        del self._rules[entry.rule.table][_key(entry.rule)]
+        self._ranked.pop(entry.rule.table, None)
+
+    # ---- groups
+
+    def apply_group(self, mod: GroupMod, *, now: int = 0) -> None:
+        """Carry out one group_mod (OpenFlow 1.3.5, 6.5) at time `now` (ns, monotonic).
+
+        A modified group keeps its slot and its age; its buckets get new slots. Raises BadGroup, and BadAction for the
+        actions of a bucket.
+        """
+        spec = mod.spec
+        known = self._groups.get(spec.number)
+        match mod.command:
+            case GroupCommand.ADD:
+                if known is not None:
+                    raise BadGroup(f"group {spec.number} is there already: modify it", reason="group-exists")
+                self._check_group(spec)
+                self._groups[spec.number] = GroupEntry(spec, self._slots.take(), self._bucket_slots(spec), now)
+            case GroupCommand.MODIFY:
+                if known is None:
+                    raise BadGroup(f"group {spec.number} is not there: add it", reason="unknown-group")
+                self._check_group(spec)
+                self._groups[spec.number] = replace(known, spec=spec, slots=self._bucket_slots(spec))
+            case GroupCommand.DELETE if mod.all_groups:
+                self._delete_groups(set(self._groups))
+            case GroupCommand.DELETE if known is not None:
+                for other in self._groups.values():
+                    if spec.number in _needs(other.spec):
+                        raise BadGroup(
+                            f"group {spec.number} is needed by group {other.spec.number}: delete that first",
+                            reason="chained-group",
+                        )
+                self._delete_groups({spec.number})
+
+    def _check_group(self, spec: GroupSpec) -> None:
+        check_group(spec)
+        ahead, seen = _needs(spec), set[int]()
+        while ahead:
+            number = ahead.pop()
+            if number == spec.number:
+                raise BadGroup(f"group {spec.number} leads back to itself", reason="loop")
+            if number in self._groups and number not in seen:
+                ahead |= _needs(self._groups[number].spec)
+            seen.add(number)
+        for bucket in spec.buckets:
+            self._check_groups(bucket.actions)
+            if bucket.watch_group is not None and bucket.watch_group not in self._groups:
+                raise BadGroup(f"group {bucket.watch_group}, to be watched, is not there", reason="bad-watch")
+
+    def _bucket_slots(self, spec: GroupSpec) -> tuple[int, ...]:
+        return tuple(self._slots.take() for _ in spec.buckets)
+
+    def _delete_groups(self, numbers: set[int]) -> None:
+        for entry in list(self):
+            if any(isinstance(action, Group) and action.number in numbers for action in entry.rule.actions):
+                self._remove(entry)
+        for number in numbers:
+            del self._groups[number]
+
+    # ---- meters
+
+    def apply_meter(self, mod: MeterMod, *, now: int = 0) -> None:
+        """Carry out one meter_mod (OpenFlow 1.3.5, 7.3.4.4) at time `now` (ns, monotonic).
+
+        A modified meter keeps its age and gets a new slot, where its buckets are full. Raises BadMeter.
+        """
+        spec = mod.spec
+        known = self._meters.get(spec.number)
+        match mod.command:
+            case MeterCommand.ADD:
+                if known is not None:
+                    raise BadMeter(f"meter {spec.number} is there already: modify it", reason="meter-exists")
+                check_meter(spec)
+                self._meters[spec.number] = MeterEntry(spec, self._meter_slots.take(), now)
+            case MeterCommand.MODIFY:
+                if known is None:
+                    raise BadMeter(f"meter {spec.number} is not there: add it", reason="unknown-meter")
+                check_meter(spec)
+                self._meters[spec.number] = replace(known, spec=spec, slot=self._meter_slots.take())
+            case MeterCommand.DELETE:
+                self._delete_meters(set(self._meters) if mod.all_meters else {spec.number} & self._meters.keys())
+
+    def _delete_meters(self, numbers: set[int]) -> None:
+        if not numbers:
+            return
+        for entry in list(self):
+            if any(isinstance(item, Meter) and item.number in numbers for item in entry.rule.instructions):
+                self._remove(entry)
+        for number in numbers:
+            del self._meters[number]
+
+    # ---- observers
+
+    def observe(self, observer: Observer) -> None:
+        """Add an observer; one that is there already stays. Raises BadFlowMod, and BadMatch if it names no program."""
+        check_table(observer.table)
+        if observer.match.program is None:
+            raise BadMatch("an observer is a program: name it with filter_prog", reason="bad-value")
+        if observer not in self._observers:
+            self._observers = tuple(sorted((*self._observers, observer), key=_observer_rank))
+
+    def unobserve(self, observer: Observer) -> None:
+        """Take an observer away. Raises BadFlowMod if there is none like it."""
+        if observer not in self._observers:
+            raise BadFlowMod(f"table {observer.table} has no such observer", reason="unknown")
+        self._observers = tuple(other for other in self._observers if other != observer)
+
+
+class _Slots:
+    """Numbers to give away, the lowest of those released first."""
+
+    def __init__(self, bound: int = 0, free: Iterable[int] = ()) -> None:
+        self.bound = bound
+        self._free = list(free)
+
+    def copy(self) -> _Slots:
+        return _Slots(self.bound, self._free)
+
+    def take(self) -> int:
+        if self._free:
+            return heapq.heappop(self._free)
+        self.bound += 1
+        return self.bound - 1
+
+    def release(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            heapq.heappush(self._free, slot)
 
 
 def _key(rule: Rule) -> _Key:
-    return (rule.table, rule.priority, rule.match)
+    return (rule.priority, rule.match)
+
+
+def _needs(spec: GroupSpec) -> set[int]:
+    """The groups that a group forwards to or watches."""
+    forwards = {action.number for b in spec.buckets for action in b.actions if isinstance(action, Group)}
+    return forwards | {bucket.watch_group for bucket in spec.buckets if bucket.watch_group is not None}
+
+
+def _observer_rank(observer: Observer) -> tuple[int, int]:
+    return (observer.table, observer.match.program or 0)

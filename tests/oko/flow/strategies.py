@@ -7,9 +7,42 @@ import struct
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from oko.flow.action import MAX_PORT, ApplyActions, Output
-from oko.flow.fields import BY_NAME, FIELDS, Field
-from oko.flow.match import PROGRAM_IDS, Condition, Match
+from oko.flow.action import (
+    ALL,
+    CONTROLLER,
+    FLOOD,
+    IN_PORT,
+    LAST_GROUP,
+    LAST_TABLE,
+    LOCAL,
+    MAX_PORT,
+    Action,
+    ApplyActions,
+    ClearActions,
+    CopyTtlIn,
+    CopyTtlOut,
+    DecMplsTtl,
+    DecTtl,
+    GotoTable,
+    Group,
+    Instruction,
+    Meter,
+    Output,
+    PopMpls,
+    PopVlan,
+    PushMpls,
+    PushVlan,
+    SetField,
+    SetMplsTtl,
+    SetTtl,
+    WriteActions,
+    WriteMetadata,
+)
+from oko.flow.consistency import Known, in_order
+from oko.flow.fields import BY_NAME, FIELDS, FRAGMENT_ANY, FRAGMENT_LATER, VLAN_PRESENT, Field
+from oko.flow.group import Bucket, GroupSpec, GroupType
+from oko.flow.match import PROGRAM_IDS, Condition, Match, implied
+from oko.flow.meter import BAND_LIMIT, Band, MeterSpec
 from oko.flow.rule import Rule
 
 PORTS = (1, 2, 3)
@@ -79,33 +112,120 @@ def conditions(draw: st.DrawFn, field: Field) -> Condition:
     """Any condition that `field` can have."""
     mask = draw(_masks(field))
     low, high = (PROGRAM_IDS[0], PROGRAM_IDS[-1]) if field.name == "filter_prog" else (0, field.full)
-    return Condition(field, draw(st.integers(low, high)) & mask, mask)
+    value = draw(st.integers(low, high)) & mask
+    if field.name == "vlan_vid" and value and mask & VLAN_PRESENT:
+        value |= VLAN_PRESENT
+    if field.name == "ip_frag" and value == FRAGMENT_LATER and mask & FRAGMENT_ANY:
+        value |= FRAGMENT_ANY
+    return Condition(field, value, mask)
 
 
 @st.composite
 def matches(draw: st.DrawFn) -> Match:
     """Any match: some fields, and the prerequisites of each."""
-    chosen = draw(st.lists(st.sampled_from(FIELDS), unique_by=lambda field: field.name))
     made: dict[str, Condition] = {}
-    for field in chosen:
-        needed = {need.field: need.values[0] for need in field.prerequisites}
-        if any(name in made and made[name].value != value for name, value in needed.items()):
+    for field in draw(st.lists(st.sampled_from(FIELDS), unique_by=lambda field: field.name, max_size=8)):
+        missing = [need for need in field.prerequisites if not implied(need, made)]
+        if field.name in made or any(need.field in made for need in missing):
             continue
-        for name, value in needed.items():
-            made[name] = Condition(BY_NAME[name], value, BY_NAME[name].full)
-        if field.name not in made:
-            made[field.name] = draw(conditions(field))
+        for need in missing:
+            needed = BY_NAME[need.field]
+            mask = needed.full if need.mask is None else need.mask
+            made[need.field] = Condition(needed, draw(st.sampled_from(need.values)), mask)
+        made[field.name] = draw(conditions(field))
     return Match.of(made.values())
+
+
+_OUTPUTS = st.one_of(st.integers(0, MAX_PORT), st.sampled_from((IN_PORT, FLOOD, ALL, CONTROLLER, LOCAL)))
+_ETH_TYPES = st.one_of(st.sampled_from((0x0800, 0x0806, 0x86DD, 0x8847)), st.integers(0, 0xFFFF))
+
+
+@st.composite
+def _set_fields(draw: st.DrawFn) -> SetField:
+    field = draw(st.sampled_from([field for field in FIELDS if field.settable]))
+    value = draw(st.integers(0, field.full))
+    return SetField(field, value | VLAN_PRESENT if field.name == "vlan_vid" else value)
+
+
+def actions() -> SearchStrategy[Action]:
+    """Any action, whatever it is done to."""
+    return st.one_of(
+        _OUTPUTS.map(Output),
+        st.integers(0, LAST_GROUP).map(Group),
+        _set_fields(),
+        st.sampled_from(TPIDS).map(PushVlan),
+        st.sampled_from((0x8847, 0x8848)).map(PushMpls),
+        _ETH_TYPES.map(PopMpls),
+        st.integers(0, 255).map(SetTtl),
+        st.integers(0, 255).map(SetMplsTtl),
+        st.sampled_from((PopVlan(), DecTtl(), DecMplsTtl(), CopyTtlOut(), CopyTtlIn())),
+    )
+
+
+@st.composite
+def fitting_actions(draw: st.DrawFn, match: Match) -> tuple[Action, ...]:
+    """Actions that can be done, one after the other, to the packets that `match` describes."""
+    known, fitting = Known(match), list[Action]()
+    for action in draw(st.lists(actions(), max_size=8)):
+        if known.lacks(action) is None:
+            known.follow(action)
+            fitting.append(action)
+    return tuple(fitting)
+
+
+@st.composite
+def instructions(draw: st.DrawFn, match: Match, table: int = 0) -> tuple[Instruction, ...]:
+    """What a rule in `table` may do with the packets that `match` describes, in canonical form."""
+    metadata = st.integers(0, 2**64 - 1)
+    choices: tuple[SearchStrategy[Instruction], ...] = (
+        st.integers(1, 0xFFFF0000).map(Meter),
+        fitting_actions(match).map(ApplyActions),
+        st.just(ClearActions()),
+        fitting_actions(match).map(WriteActions),
+        st.builds(WriteMetadata, metadata, metadata),
+        st.integers(min(table + 1, LAST_TABLE), LAST_TABLE).map(GotoTable),
+    )
+    return in_order(draw(choice) for choice in choices if draw(st.booleans()))
+
+
+_SECONDS = st.one_of(st.just(0), st.integers(0, 65535))
 
 
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
-    """Any rule, with its instructions in canonical form: none, or one non-empty ApplyActions."""
-    outputs = tuple(Output(port) for port in draw(st.lists(st.integers(0, MAX_PORT), max_size=4)))
+    """Any rule, with its instructions in canonical form."""
+    match, table = draw(matches()), draw(st.one_of(st.just(0), st.integers(0, LAST_TABLE - 1)))
     return Rule(
-        draw(matches()),
-        (ApplyActions(outputs),) if outputs else (),
+        match,
+        draw(instructions(match, table)),
         draw(st.one_of(st.just(32768), st.integers(0, 65535))),
-        draw(st.one_of(st.just(0), st.integers(0, 254))),
+        table,
         draw(st.one_of(st.just(0), st.integers(0, 2**64 - 1))),
+        draw(_SECONDS),
+        draw(_SECONDS),
+        draw(st.booleans()),
     )
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> GroupSpec:
+    """Any group, in canonical form: weights other than 1 are a select group's."""
+    type_ = draw(st.sampled_from(GroupType))
+    watches = type_ in (GroupType.SELECT, GroupType.FAST_FAILOVER)
+    buckets = st.builds(
+        Bucket,
+        actions=st.lists(actions(), max_size=4).map(tuple),
+        weight=st.integers(0, 65535) if type_ is GroupType.SELECT else st.just(1),
+        watch_port=st.none() | st.integers(0, MAX_PORT) if watches else st.none(),
+        watch_group=st.none() | st.integers(0, LAST_GROUP) if watches else st.none(),
+    )
+    count = (1, 1) if type_ is GroupType.INDIRECT else (0, 3)
+    made = draw(st.lists(buckets, min_size=count[0], max_size=count[1]))
+    return GroupSpec(draw(st.integers(0, LAST_GROUP)), type_, tuple(made))
+
+
+def meters() -> SearchStrategy[MeterSpec]:
+    """Any meter with bands."""
+    number = st.integers(0, 2**32 - 1)
+    bands = st.lists(st.builds(Band, number, number), min_size=1, max_size=BAND_LIMIT).map(tuple)
+    return st.builds(MeterSpec, st.integers(1, 0xFFFF0000), bands, st.booleans())

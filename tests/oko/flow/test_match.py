@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oko.errors import BadMatch
-from oko.flow.fields import BY_NAME
-from oko.flow.match import Condition, Match
+from oko.flow.fields import BY_NAME, Prerequisite
+from oko.flow.match import Condition, Match, implied
 from tests.oko.flow.strategies import matches
 
 
@@ -21,6 +21,9 @@ def condition(name: str, value: int, mask: int | None = None) -> Condition:
 
 IS_IP = condition("eth_type", 0x0800)
 IS_TCP = condition("ip_proto", 6)
+IS_IPV6 = condition("eth_type", 0x86DD)
+ICMPV6 = (IS_IPV6, condition("ip_proto", 58))
+ANY_TAG = condition("vlan_vid", 0x1000, 0x1000)
 
 
 REFUSED = {
@@ -32,7 +35,24 @@ REFUSED = {
     "same field twice": ([condition("in_port", 1), condition("in_port", 1)], "dup-field"),
     "same field, once for any value": ([condition("in_port", 0, 0), condition("in_port", 1)], "dup-field"),
     "no eth_type": ([condition("ipv4_src", 1)], "bad-prereq"),
-    "other eth_type": ([condition("eth_type", 0x86DD), condition("ip_proto", 6)], "bad-prereq"),
+    "other eth_type": ([condition("eth_type", 0x0806), condition("ip_proto", 6)], "bad-prereq"),
+    "the other version of IP": ([IS_IPV6, condition("ipv4_src", 1)], "bad-prereq"),
+    "ICMPv6 over IPv4": ([IS_IP, condition("ip_proto", 58), condition("icmpv6_type", 1)], "bad-prereq"),
+    "no type of neighbour discovery": ([*ICMPV6, condition("ipv6_nd_target", 1)], "bad-prereq"),
+    "other type of neighbour discovery": (
+        [*ICMPV6, condition("icmpv6_type", 136), condition("ipv6_nd_sll", 1)],
+        "bad-prereq",
+    ),
+    "no tag for a PCP": ([condition("vlan_pcp", 1)], "bad-prereq"),
+    "untagged with a PCP": ([condition("vlan_vid", 0), condition("vlan_pcp", 1)], "bad-prereq"),
+    "a VID that may be no tag, with a PCP": ([condition("vlan_vid", 5, 0xFFF), condition("vlan_pcp", 1)], "bad-prereq"),
+    "no MPLS": ([IS_IP, condition("mpls_label", 1)], "bad-prereq"),
+    "VID without the bit of a tag": ([condition("vlan_vid", 5)], "bad-value"),
+    "VID without that bit under a mask": ([condition("vlan_vid", 5, 0x100F)], "bad-value"),
+    "VID too wide": ([condition("vlan_vid", 0x2000)], "bad-value"),
+    "later, but no fragment": ([IS_IP, condition("ip_frag", 2)], "bad-value"),
+    "TCP flags too wide": ([IS_IP, IS_TCP, condition("tcp_flags", 0x1000)], "bad-value"),
+    "mask on a PCP": ([condition("vlan_vid", 0x1000, 0x1000), condition("vlan_pcp", 1, 1)], "bad-mask"),
     "no ip_proto": ([IS_IP, condition("tcp_dst", 80)], "bad-prereq"),
     "other ip_proto": ([IS_IP, IS_TCP, condition("udp_dst", 80)], "bad-prereq"),
     "prerequisite with an empty mask": ([condition("eth_type", 0, 0), condition("ipv4_src", 1)], "bad-prereq"),
@@ -47,6 +67,53 @@ def test_refused(conditions: list[Condition], reason: str) -> None:
         Match.of(conditions)
     assert refused.value.reason == reason
     assert conditions[-1].field.name in str(refused.value)
+
+
+ACCEPTED = {
+    "no tag": [condition("vlan_vid", 0)],
+    "no tag, under a mask": [condition("vlan_vid", 0, 0x1000)],
+    "any tag": [ANY_TAG],
+    "a VID": [condition("vlan_vid", 0x1005)],
+    "VID 0": [condition("vlan_vid", 0x1000)],
+    "some bits of a VID": [condition("vlan_vid", 0x1004, 0x1004)],
+    "some bits of a VID, or no tag": [condition("vlan_vid", 4, 0xF)],
+    "any tag with a PCP": [ANY_TAG, condition("vlan_pcp", 7)],
+    "a VID with a PCP": [condition("vlan_vid", 0x1005), condition("vlan_pcp", 0)],
+    "some VIDs with a PCP": [condition("vlan_vid", 0x1004, 0x1004), condition("vlan_pcp", 0)],
+    "no fragment": [IS_IP, condition("ip_frag", 0)],
+    "any fragment": [IS_IPV6, condition("ip_frag", 1, 1)],
+    "a later fragment": [IS_IPV6, condition("ip_frag", 2, 2)],
+    "ports over IPv6": [IS_IPV6, condition("ip_proto", 132), condition("sctp_dst", 80)],
+    "TCP flags under a mask": [IS_IP, IS_TCP, condition("tcp_flags", 0x002, 0x012)],
+    "extension headers": [IS_IPV6, condition("ipv6_exthdr", 0, 0x100)],
+    "target of a solicitation": [*ICMPV6, condition("icmpv6_type", 135), condition("ipv6_nd_target", 1)],
+    "target of an advertisement": [*ICMPV6, condition("icmpv6_type", 136), condition("ipv6_nd_target", 1)],
+    "multicast MPLS": [condition("eth_type", 0x8848), condition("mpls_bos", 1)],
+    "metadata under a mask": [condition("metadata", 1 << 63, 1 << 63)],
+}
+
+
+@pytest.mark.parametrize("conditions", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_accepted(conditions: list[Condition]) -> None:
+    assert set(Match.of(conditions).conditions) == set(conditions)
+
+
+IMPLIED = {
+    "exact": (Prerequisite("eth_type", (0x0800,)), IS_IP, True),
+    "one of several": (Prerequisite("eth_type", (0x86DD, 0x0800)), IS_IP, True),
+    "none of several": (Prerequisite("eth_type", (0x0806, 0x8035)), IS_IP, False),
+    "another field": (Prerequisite("ip_proto", (6,)), IS_IP, False),
+    "under its mask": (Prerequisite("vlan_vid", (0x1000,), 0x1000), ANY_TAG, True),
+    "under a wider mask": (Prerequisite("vlan_vid", (0x1000,), 0x1000), condition("vlan_vid", 0x1005), True),
+    "under a mask without the bit": (Prerequisite("vlan_vid", (0x1000,), 0x1000), condition("vlan_vid", 5, 0xF), False),
+    "another value under its mask": (Prerequisite("vlan_vid", (0x1000,), 0x1000), condition("vlan_vid", 0), False),
+    "exact, from a masked condition": (Prerequisite("vlan_vid", (0x1000,)), ANY_TAG, False),
+}
+
+
+@pytest.mark.parametrize(("prerequisite", "known", "answer"), IMPLIED.values(), ids=IMPLIED.keys())
+def test_implied(prerequisite: Prerequisite, known: Condition, answer: bool) -> None:
+    assert implied(prerequisite, {known.field.name: known}) == answer
 
 
 def test_an_empty_mask_is_no_condition() -> None:

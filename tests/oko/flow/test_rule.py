@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from oko.flow.action import MAX_PORT, RESERVED_PORTS, ApplyActions, Output
+import pytest
+
+from oko.flow.action import MAX_PORT, RESERVED_PORTS, ApplyActions, GotoTable, Output, WriteActions
 from oko.flow.rule import Command, Entry, Rule
 from oko.flow.text import parse_rule
 
@@ -25,6 +27,8 @@ def test_rank_is_priority_then_program_then_age() -> None:
 def test_actions_are_those_of_all_instructions_in_order() -> None:
     rule = parse_rule("actions=output:2,output:1,output:2")
     assert rule.actions == (Output(2), Output(1), Output(2))
+    instructions = (ApplyActions((Output(3),)), WriteActions((Output(1),)), GotoTable(1))
+    assert Rule(rule.match, instructions).actions == (Output(3), Output(1))
     assert Rule(rule.match).actions == Rule(rule.match, (ApplyActions(),)).actions == ()
 
 
@@ -34,3 +38,22 @@ def test_commands_have_the_numbers_of_the_wire() -> None:
 
 def test_reserved_ports_lie_above_the_physical_ones() -> None:
     assert min(RESERVED_PORTS.values()) > MAX_PORT
+
+
+TABLE_MISSES = {
+    "priority=0": True,
+    "priority=1": False,
+    "priority=0,tcp": False,
+    "priority=0,filter_prog=1": False,
+}
+
+
+@pytest.mark.parametrize(("text", "is_miss"), TABLE_MISSES.items(), ids=TABLE_MISSES.keys())
+def test_table_miss_entry(text: str, is_miss: bool) -> None:
+    assert parse_rule(f"{text} actions=drop").is_table_miss is is_miss
+
+
+def test_goto() -> None:
+    match = parse_rule("actions=drop").match
+    assert Rule(match, (ApplyActions(), GotoTable(7))).goto == 7
+    assert Rule(match, (ApplyActions(),)).goto is Rule(match).goto is None

@@ -1,4 +1,4 @@
-"""The tables under flow_mods (OpenFlow 1.3.5, 6.4)."""
+"""The tables under flow_mods, group_mods and meter_mods (OpenFlow 1.3.5, 6.4 to 6.6)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oko.errors import BadFlowMod
-from oko.flow.rule import Command, Entry, FlowMod
+from oko.errors import BadAction, BadFlowMod, BadGroup, BadInstruction, BadMatch, BadMeter, FlowError
+from oko.flow.action import (
+    CONTROLLER,
+    IN_PORT,
+    LAST_GROUP,
+    MAX_PORT,
+    RESERVED_PORTS,
+    TABLE,
+    Action,
+    ApplyActions,
+    ClearActions,
+    DecTtl,
+    GotoTable,
+    Group,
+    Instruction,
+    Meter,
+    Output,
+    PopMpls,
+    PushMpls,
+    PushVlan,
+    SetField,
+    SetMplsTtl,
+    SetTtl,
+    WriteActions,
+    WriteMetadata,
+)
+from oko.flow.fields import BY_NAME
+from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
+from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
+from oko.flow.observer import Observer
+from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.flow.text import parse_rule, parse_selection, print_rule
+from tests.oko.flow.written import bucket, group, match, meter, rule, tables_of
 
 
 def add(text: str, *, check_overlap: bool = False, reset_counts: bool = False) -> FlowMod:
@@ -21,13 +51,6 @@ def add(text: str, *, check_overlap: bool = False, reset_counts: bool = False) -
 def modify(text: str, *, strict: bool = False, **fields: int | None) -> FlowMod:
     command = Command.MODIFY_STRICT if strict else Command.MODIFY
     return FlowMod(command, parse_rule(text), **fields)  # type: ignore[arg-type]
-
-
-def tables_of(*texts: str) -> Tables:
-    tables = Tables()
-    for now, text in enumerate(texts):
-        tables.apply(add(text), now=now)
-    return tables
 
 
 def printed(tables: Tables) -> list[str]:
@@ -57,6 +80,7 @@ def test_add_of_the_same_match_and_priority_replaces() -> None:
     old = entry_of(tables, "priority=5,ip actions=drop")
     tables.apply(add("cookie=2, priority=5,ip actions=output:2"), now=9)
     assert printed(tables) == ["priority=5,arp actions=output:1", "cookie=0x2, priority=5,ip actions=output:2"]
+    assert [entry.rule.cookie for entry in tables] == [0, 2]
     new = entry_of(tables, "priority=5,ip actions=drop")
     assert new.age > old.age
     assert new.installed == 9
@@ -181,11 +205,13 @@ def test_check_overlap(text: str, refused: bool) -> None:
 
 
 WRONG_TABLES = {
-    "add": FlowMod(Command.ADD, parse_rule("table=1,actions=1")),
-    "modify": FlowMod(Command.MODIFY, parse_rule("table=1,actions=1")),
-    "delete": parse_selection("table=1"),
-    "add to all": FlowMod(Command.ADD, parse_rule("actions=1"), all_tables=True),
-    "modify all": FlowMod(Command.MODIFY_STRICT, parse_rule("actions=1"), all_tables=True),
+    "add": FlowMod(Command.ADD, rule("", table=254)),
+    "add to all": FlowMod(Command.ADD, rule("", table=255)),
+    "modify": FlowMod(Command.MODIFY, rule("", table=254)),
+    "delete": FlowMod(Command.DELETE, rule("", table=254)),
+    "strict delete": FlowMod(Command.DELETE_STRICT, rule("", table=255)),
+    "add, meant for all": FlowMod(Command.ADD, rule(""), all_tables=True),
+    "modify, meant for all": FlowMod(Command.MODIFY_STRICT, rule(""), all_tables=True),
 }
 
 
@@ -196,6 +222,361 @@ def test_a_table_that_is_not_there(mod: FlowMod) -> None:
         tables.apply(mod)
     assert refused.value.reason == "bad-table-id"
     assert printed(tables) == ["actions=output:2"]
+
+
+def test_tables_are_apart() -> None:
+    tables = tables_of(*(rule("priority=5,ip", Output(table + 1), table=table) for table in (0, 7, 253)))
+    assert len(tables) == 3
+    assert [entry.rule.table for entry in tables.ranked(7)] == [7]
+    assert tables.ranked(6) == ()
+    tables.apply(FlowMod(Command.MODIFY, rule("", Output(9), table=7)))
+    assert [entry.rule.actions for entry in tables] == [(Output(1),), (Output(9),), (Output(254),)]
+    tables.apply(FlowMod(Command.DELETE, rule("", table=253)))
+    assert [entry.rule.table for entry in tables] == [0, 7]
+    tables.apply(FlowMod(Command.DELETE_STRICT, rule("priority=5,ip"), all_tables=True))
+    assert len(tables) == 0
+
+
+VLAN_VID, IP_PROTO, DSCP = BY_NAME["vlan_vid"], BY_NAME["ip_proto"], BY_NAME["ip_dscp"]
+
+BAD_INSTRUCTIONS: dict[str, tuple[tuple[Instruction, ...], type[FlowError], str]] = {
+    "goto the same table": ((GotoTable(3),), BadInstruction, "bad-table-id"),
+    "goto an earlier table": ((GotoTable(0),), BadInstruction, "bad-table-id"),
+    "goto behind the last table": ((GotoTable(254),), BadInstruction, "bad-table-id"),
+    "two of a kind": ((ApplyActions(), ApplyActions()), BadInstruction, "unsup-inst"),
+    "out of order": ((WriteActions(), ClearActions()), BadInstruction, "unsup-inst"),
+    "wide metadata": ((WriteMetadata(1 << 64, 0),), BadInstruction, "unsup-metadata"),
+    "wide metadata mask": ((WriteMetadata(0, 1 << 64),), BadInstruction, "unsup-metadata-mask"),
+    "unknown meter": ((Meter(1),), BadMeter, "unknown-meter"),
+    "unknown group": ((ApplyActions((Group(1),)),), BadAction, "bad-out-group"),
+    "unknown group, written": ((WriteActions((Group(1),)),), BadAction, "bad-out-group"),
+}
+
+
+@pytest.mark.parametrize("command", [Command.ADD, Command.MODIFY, Command.MODIFY_STRICT], ids=lambda c: c.name)
+@pytest.mark.parametrize(("instructions", "error", "reason"), BAD_INSTRUCTIONS.values(), ids=BAD_INSTRUCTIONS.keys())
+def test_instructions_that_are_refused(
+    command: Command, instructions: tuple[Instruction, ...], error: type[FlowError], reason: str
+) -> None:
+    """A modify, too, even one that is about no rule."""
+    tables = Tables()
+    with pytest.raises(error) as refused:
+        tables.apply(FlowMod(command, Rule(match(""), instructions, table=3)))
+    assert type(refused.value) is error
+    assert refused.value.reason == reason
+    assert (len(tables), tables.slots) == (0, 0)
+
+
+def test_a_delete_does_not_look_at_instructions() -> None:
+    tables = tables_of(rule("", Output(1)))
+    tables.apply(FlowMod(Command.DELETE, rule("", GotoTable(0), Group(1))))
+    assert len(tables) == 0
+
+
+GOOD_GOTOS = {"next": (0, 1), "last": (0, 253), "from the last but one": (252, 253)}
+
+
+@pytest.mark.parametrize(("table", "target"), GOOD_GOTOS.values(), ids=GOOD_GOTOS.keys())
+def test_goto_leads_forward(table: int, target: int) -> None:
+    (entry,) = tables_of(rule("", GotoTable(target), table=table))
+    assert entry.rule.goto == target
+
+
+BAD_ACTIONS: dict[str, tuple[Action, str]] = {
+    "output to TABLE": (Output(TABLE), "bad-out-port"),
+    "output to NORMAL": (Output(RESERVED_PORTS["NORMAL"]), "bad-out-port"),
+    "output to ANY": (Output(RESERVED_PORTS["ANY"]), "bad-out-port"),
+    "output between the ports": (Output(MAX_PORT + 1), "bad-out-port"),
+    "set a field that is only matched": (SetField(IP_PROTO, 6), "bad-set-type"),
+    "set metadata": (SetField(BY_NAME["metadata"], 6), "bad-set-type"),
+    "set too wide a value": (SetField(DSCP, 64), "bad-set-argument"),
+    "push an unknown tag": (PushVlan(0x9100), "bad-argument"),
+    "push an unknown label": (PushMpls(0x0800), "bad-argument"),
+    "pop to no ethertype": (PopMpls(0x10000), "bad-argument"),
+    "set too large a TTL": (SetTtl(256), "bad-argument"),
+    "set too large a TTL of a label": (SetMplsTtl(256), "bad-argument"),
+}
+
+
+@pytest.mark.parametrize(("action", "reason"), BAD_ACTIONS.values(), ids=BAD_ACTIONS.keys())
+def test_actions_that_are_refused(action: Action, reason: str) -> None:
+    """Applied, written, and in a bucket."""
+    tables = Tables()
+    for instruction in (ApplyActions((action,)), WriteActions((action,))):
+        with pytest.raises(BadAction) as refused:
+            tables.apply(FlowMod(Command.ADD, rule("", instruction)))
+        assert refused.value.reason == reason
+    with pytest.raises(BadAction) as refused:
+        tables.apply_group(group(1, GroupType.ALL, bucket(action)))
+    assert refused.value.reason == reason
+    assert (len(tables), len(tables.groups), tables.slots) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("command", [Command.ADD, Command.MODIFY], ids=lambda c: c.name)
+def test_actions_that_do_not_fit_the_match_are_refused(command: Command) -> None:
+    """Of a modify, its own match: that of the rules which it changes may say more."""
+    tables = tables_of(rule("ip", DecTtl()))
+    with pytest.raises(BadAction) as refused:
+        tables.apply(FlowMod(command, rule("", DecTtl(), Output(1))))
+    assert refused.value.reason == "match-inconsistent"
+    assert [entry.rule for entry in tables] == [rule("ip", DecTtl())]
+    tables.apply(FlowMod(command, rule("", WriteActions((DecTtl(),)))))
+
+
+def test_actions_of_a_packet_out() -> None:
+    tables = tables_of(group(1, GroupType.ALL))
+    tables.check_packet_out((Output(TABLE), Output(CONTROLLER), Output(IN_PORT), Output(MAX_PORT), Group(1)))
+    for action, reason in ((Group(2), "bad-out-group"), (Output(RESERVED_PORTS["ANY"]), "bad-out-port")):
+        with pytest.raises(BadAction) as refused:
+            tables.check_packet_out((action,))
+        assert refused.value.reason == reason
+
+
+USERS = (
+    rule("priority=4", Output(1), Group(1)),
+    rule("priority=3", WriteActions((Group(2), Output(2))), GotoTable(5)),
+    rule("priority=2", Output(2), Meter(1)),
+    rule("priority=1", WriteActions((Output(1), Group(1))), Meter(2), table=5),
+)
+
+OUTS = {
+    "port, also where it is written": ({"out_port": 2}, [1, 2]),
+    "port, in other tables": ({"out_port": 1}, [0, 3]),
+    "group": ({"out_group": 1}, [0, 3]),
+    "other group": ({"out_group": 2}, [1]),
+    "both": ({"out_port": 2, "out_group": 2}, [1]),
+    "both, of different rules": ({"out_port": 2, "out_group": 1}, []),
+    "a group that is not there": ({"out_group": 7}, []),
+}
+
+
+def users() -> Tables:
+    return tables_of(group(1, GroupType.ALL), group(2, GroupType.ALL), meter(1, Band(1)), meter(2, Band(1)), *USERS)
+
+
+@pytest.mark.parametrize(("fields", "gone"), OUTS.values(), ids=OUTS.keys())
+def test_delete_by_what_a_rule_sends_to(fields: dict[str, int], gone: list[int]) -> None:
+    tables = users()
+    tables.apply(FlowMod(Command.DELETE, rule(""), all_tables=True, **fields))
+    assert [entry.rule for entry in tables] == [user for index, user in enumerate(USERS) if index not in gone]
+
+
+# ---- groups
+
+WATCHING = bucket(1, watch_port=1)
+BAD_GROUPS: dict[str, tuple[GroupSpec, type[FlowError], str]] = {
+    "number": (GroupSpec(LAST_GROUP + 1, GroupType.ALL), BadGroup, "invalid-group"),
+    "indirect, empty": (GroupSpec(5, GroupType.INDIRECT), BadGroup, "invalid-group"),
+    "indirect, two": (GroupSpec(5, GroupType.INDIRECT, (bucket(1), bucket(2))), BadGroup, "invalid-group"),
+    "indirect, watching": (GroupSpec(5, GroupType.INDIRECT, (WATCHING,)), BadGroup, "watch-unsupported"),
+    "all, watching": (GroupSpec(5, GroupType.ALL, (bucket(1), WATCHING)), BadGroup, "watch-unsupported"),
+    "watches no port": (GroupSpec(5, GroupType.SELECT, (bucket(watch_port=CONTROLLER),)), BadGroup, "bad-watch"),
+    "watches an unknown group": (GroupSpec(5, GroupType.SELECT, (bucket(watch_group=9),)), BadGroup, "bad-watch"),
+    "forwards to an unknown group": (GroupSpec(5, GroupType.ALL, (bucket(Group(9)),)), BadAction, "bad-out-group"),
+    "weight": (GroupSpec(5, GroupType.SELECT, (bucket(weight=1 << 16),)), BadGroup, "bad-bucket"),
+    "forwards to itself": (GroupSpec(5, GroupType.ALL, (bucket(1), bucket(Group(5)))), BadGroup, "loop"),
+    "watches itself": (GroupSpec(5, GroupType.SELECT, (bucket(1, watch_group=5),)), BadGroup, "loop"),
+}
+
+
+@pytest.mark.parametrize("present", [False, True], ids=["add", "modify"])
+@pytest.mark.parametrize(("spec", "error", "reason"), BAD_GROUPS.values(), ids=BAD_GROUPS.keys())
+def test_groups_that_are_refused(spec: GroupSpec, error: type[FlowError], reason: str, present: bool) -> None:
+    tables = tables_of(group(spec.number, GroupType.ALL)) if present and spec.number <= LAST_GROUP else Tables()
+    before, slots = dict(tables.groups), tables.slots
+    command = GroupCommand.MODIFY if before else GroupCommand.ADD
+    with pytest.raises(error) as refused:
+        tables.apply_group(GroupMod(command, spec))
+    assert type(refused.value) is error
+    assert refused.value.reason == reason
+    assert (dict(tables.groups), tables.slots) == (before, slots)
+
+
+def modify_group(number: int, type_: GroupType, *buckets: Bucket) -> GroupMod:
+    return GroupMod(GroupCommand.MODIFY, GroupSpec(number, type_, buckets))
+
+
+def delete_group(number: int) -> GroupMod:
+    return GroupMod(GroupCommand.DELETE, GroupSpec(number, GroupType.ALL))
+
+
+WAYS_BACK = {
+    "to the next": (2, bucket(Group(1))),
+    "to the first": (3, bucket(5, Group(1))),
+    "by watching": (3, bucket(5, watch_group=1)),
+}
+
+
+@pytest.mark.parametrize(("number", "back"), WAYS_BACK.values(), ids=WAYS_BACK.keys())
+def test_a_modify_that_closes_a_loop(number: int, back: Bucket) -> None:
+    tables = tables_of(
+        group(3, GroupType.ALL, bucket(1)),
+        group(2, GroupType.SELECT, bucket(1, watch_group=3), bucket(2)),
+        group(1, GroupType.ALL, bucket(Group(2)), bucket(Group(3))),
+    )
+    with pytest.raises(BadGroup) as refused:
+        tables.apply_group(modify_group(number, GroupType.SELECT, back))
+    assert refused.value.reason == "loop"
+    tables.apply_group(modify_group(1, GroupType.ALL, bucket(Group(2)), bucket(Group(2)), bucket(Group(3))))
+
+
+def test_a_loop_over_the_second_of_two_ways() -> None:
+    tables = tables_of(
+        group(1, GroupType.ALL),
+        group(4, GroupType.ALL, bucket(1)),
+        group(2, GroupType.ALL, bucket(Group(4))),
+        group(3, GroupType.ALL, bucket(Group(1))),
+    )
+    with pytest.raises(BadGroup) as refused:
+        tables.apply_group(modify_group(1, GroupType.ALL, bucket(Group(2)), bucket(Group(3))))
+    assert refused.value.reason == "loop"
+
+
+def test_a_group_is_added_once() -> None:
+    tables = tables_of(group(1, GroupType.ALL, bucket(1)))
+    with pytest.raises(BadGroup) as refused:
+        tables.apply_group(group(1, GroupType.ALL, bucket(2)))
+    assert refused.value.reason == "group-exists"
+    assert tables.groups[1].spec.buckets == (bucket(1),)
+
+
+def test_only_a_group_that_is_there_is_modified() -> None:
+    tables = Tables()
+    with pytest.raises(BadGroup) as refused:
+        tables.apply_group(modify_group(1, GroupType.ALL))
+    assert refused.value.reason == "unknown-group"
+    assert not tables.groups
+
+
+def test_a_modified_group_keeps_its_counters_but_not_its_buckets() -> None:
+    tables = tables_of("actions=1", group(1, GroupType.ALL, bucket(1), bucket(2)))
+    before = tables.groups[1]
+    assert (before.slot, before.slots, before.installed) == (1, (2, 3), 1)
+    tables.apply_group(modify_group(1, GroupType.SELECT, bucket(3)), now=99)
+    after = tables.groups[1]
+    assert after.spec == GroupSpec(1, GroupType.SELECT, (bucket(3),))
+    assert (after.slot, after.slots, after.installed) == (1, (4,), 1)
+    assert (tables.slots, tables.used_slots()) == (5, {0, 1, 4})
+
+
+def test_with_a_group_go_the_rules_that_use_it() -> None:
+    tables = users()
+    tables.apply_group(delete_group(1))
+    assert [entry.rule for entry in tables] == [USERS[1], USERS[2]]
+    assert list(tables.groups) == [2]
+    tables.apply_group(delete_group(7))
+    assert list(tables.groups) == [2]
+
+
+NEEDS = {"to forward to": bucket(Group(1)), "to watch": bucket(2, watch_group=1)}
+
+
+@pytest.mark.parametrize("need", NEEDS.values(), ids=NEEDS.keys())
+def test_a_group_that_another_needs_stays(need: Bucket) -> None:
+    tables = tables_of(
+        group(1, GroupType.ALL, bucket(1)), group(2, GroupType.SELECT, bucket(3), need), rule("", Group(1))
+    )
+    with pytest.raises(BadGroup) as refused:
+        tables.apply_group(delete_group(1))
+    assert refused.value.reason == "chained-group"
+    assert (list(tables.groups), len(tables)) == ([1, 2], 1)
+    tables.apply_group(delete_group(2))
+    tables.apply_group(delete_group(1))
+    assert (list(tables.groups), len(tables)) == ([], 0)
+
+
+def test_delete_all_groups() -> None:
+    tables = users()
+    tables.apply_group(group(3, GroupType.ALL, bucket(Group(1))))
+    tables.apply_group(replace(delete_group(0), all_groups=True))
+    assert not tables.groups
+    assert [entry.rule for entry in tables] == [USERS[2]]
+
+
+# ---- meters
+
+BAD_METERS = {
+    "number 0": (MeterSpec(0, (Band(1),)), "invalid-meter"),
+    "reserved number": (MeterSpec(0xFFFF0001, (Band(1),)), "invalid-meter"),
+    "bands": (MeterSpec(5, (Band(1),) * 5), "out-of-bands"),
+    "rate": (MeterSpec(5, (Band(1), Band(1 << 32))), "bad-rate"),
+    "burst": (MeterSpec(5, (Band(1, 1 << 32),)), "bad-burst"),
+}
+
+
+@pytest.mark.parametrize("present", [False, True], ids=["add", "modify"])
+@pytest.mark.parametrize(("spec", "reason"), BAD_METERS.values(), ids=BAD_METERS.keys())
+def test_meters_that_are_refused(spec: MeterSpec, reason: str, present: bool) -> None:
+    tables = tables_of(meter(5, Band(7))) if present and spec.number == 5 else Tables()
+    before, slots = dict(tables.meters), tables.meter_slots
+    with pytest.raises(BadMeter) as refused:
+        tables.apply_meter(MeterMod(MeterCommand.MODIFY if before else MeterCommand.ADD, spec))
+    assert refused.value.reason == reason
+    assert (dict(tables.meters), tables.meter_slots) == (before, slots)
+
+
+def test_a_meter_is_added_once_and_modified_when_there() -> None:
+    tables = tables_of("actions=1", meter(1, Band(1)), meter(2))
+    with pytest.raises(BadMeter) as refused:
+        tables.apply_meter(meter(1, Band(2)))
+    assert refused.value.reason == "meter-exists"
+    with pytest.raises(BadMeter) as refused:
+        tables.apply_meter(MeterMod(MeterCommand.MODIFY, MeterSpec(3, (Band(2),))))
+    assert refused.value.reason == "unknown-meter"
+    assert [(m.spec, m.slot, m.installed) for m in tables.meters.values()] == [
+        (MeterSpec(1, (Band(1),)), 0, 1),
+        (MeterSpec(2, ()), 1, 2),
+    ]
+
+
+def test_a_modified_meter_starts_in_a_slot_of_its_own() -> None:
+    tables = tables_of("actions=1", meter(1, Band(1)), meter(2))
+    tables.apply_meter(MeterMod(MeterCommand.MODIFY, MeterSpec(1, (Band(1),))), now=9)
+    assert (tables.meters[1].slot, tables.meters[1].installed) == (2, 1)
+    assert (tables.meter_slots, tables.used_meter_slots()) == (3, {1, 2})
+    tables.release_meters([0])
+    tables.apply_meter(meter(4))
+    assert (tables.meters[4].slot, tables.meter_slots, tables.slots) == (0, 3, 1)
+
+
+def test_with_a_meter_go_the_rules_that_use_it() -> None:
+    tables = users()
+    tables.apply_meter(MeterMod(MeterCommand.DELETE, MeterSpec(1, ())))
+    assert [entry.rule for entry in tables] == [USERS[0], USERS[1], USERS[3]]
+    tables.apply_meter(MeterMod(MeterCommand.DELETE, MeterSpec(1, ())))
+    assert list(tables.meters) == [2]
+    tables.apply_meter(MeterMod(MeterCommand.DELETE, MeterSpec(0, ()), all_meters=True))
+    assert not tables.meters
+    assert [entry.rule for entry in tables] == [USERS[0], USERS[1]]
+
+
+# ---- observers
+
+
+def test_observers_are_in_the_order_in_which_they_are_asked() -> None:
+    tables = Tables()
+    made = [Observer(table, match(text)) for table, text in ((1, "filter_prog=2"), (0, "tcp,filter_prog=3"))]
+    made += [Observer(0, match(text)) for text in ("filter_prog=1", "udp,filter_prog=3")]
+    for observer in (*made, made[0]):
+        tables.observe(observer)
+    assert tables.observers == (made[2], made[1], made[3], made[0])
+    tables.unobserve(made[1])
+    assert tables.observers == (made[2], made[3], made[0])
+    with pytest.raises(BadFlowMod):
+        tables.unobserve(made[1])
+
+
+def test_observers_that_are_refused() -> None:
+    tables = Tables()
+    with pytest.raises(BadMatch):
+        tables.observe(Observer(0, match("tcp")))
+    with pytest.raises(BadFlowMod) as refused:
+        tables.observe(Observer(254, match("filter_prog=1")))
+    assert refused.value.reason == "bad-table-id"
+    assert tables.observers == ()
+
+
+# ---- copies and slots
 
 
 def test_a_copy_is_independent() -> None:
@@ -212,6 +593,26 @@ def test_a_copy_is_independent() -> None:
     assert {entry.slot for entry in tables} == {0, 1, 7}
 
 
+def test_groups_meters_and_observers_of_a_copy_are_independent() -> None:
+    tables = users()
+    tables.release_meters([7])
+    copy = tables.copy()
+    assert (list(copy), dict(copy.groups), dict(copy.meters)) == (
+        list(tables),
+        dict(tables.groups),
+        dict(tables.meters),
+    )
+    copy.observe(Observer(0, match("filter_prog=1")))
+    copy.apply_group(delete_group(1))
+    copy.apply_meter(MeterMod(MeterCommand.DELETE, MeterSpec(1, ())))
+    copy.apply_meter(meter(3))
+    copy.apply_meter(meter(4))
+    assert (list(tables.groups), list(tables.meters), tables.observers) == ([1, 2], [1, 2], ())
+    assert [entry.rule for entry in tables] == list(USERS)
+    tables.apply_meter(meter(3))
+    assert (tables.meters[3].slot, tables.meter_slots) == (7, 2)
+
+
 def test_a_slot_is_used_again_only_after_its_release() -> None:
     tables = tables_of("priority=1,actions=1", "priority=2,actions=2")
     tables.apply(parse_selection("priority=1", strict=True))
@@ -223,25 +624,94 @@ def test_a_slot_is_used_again_only_after_its_release() -> None:
     assert tables.slots == 3
 
 
+def test_groups_and_buckets_share_the_slots_of_rules() -> None:
+    tables = tables_of("priority=1,actions=1", group(1, GroupType.ALL, bucket(1), bucket(2)), "priority=2,actions=1")
+    assert [entry.slot for entry in tables] == [0, 4]
+    tables.apply_group(delete_group(1))
+    tables.release([1, 3])
+    tables.apply_group(group(2, GroupType.ALL, bucket(1)))
+    assert (tables.groups[2].slot, tables.groups[2].slots, tables.slots) == (1, (3,), 5)
+
+
+NUMBERS = st.sampled_from((1, 2, 3))
+BUCKETS = st.lists(
+    st.one_of(st.builds(bucket, NUMBERS), st.builds(lambda n: bucket(Group(n)), NUMBERS)), max_size=2
+).map(tuple)
+ACTIONS = st.one_of(NUMBERS.map(Output), NUMBERS.map(Group))
+COMMANDS = st.sampled_from(list(Command))
 MODS = st.one_of(
     st.builds(
-        add,
-        st.sampled_from([f"priority={p},in_port={n},actions={n}" for p in (1, 2) for n in (1, 2, 3)] + ["actions=1"]),
-        reset_counts=st.booleans(),
+        lambda command, text, action, meters, reset: FlowMod(command, rule(text, action, *meters), reset_counts=reset),
+        COMMANDS,
+        st.sampled_from([f"priority={p},in_port={n}" for p in (1, 2) for n in (1, 2)] + [""]),
+        ACTIONS,
+        st.lists(NUMBERS.map(Meter), max_size=1),
+        st.booleans(),
     ),
-    st.sampled_from([parse_selection(text) for text in ("in_port=1", "in_port=2", "out_port=3")]),
-    st.sampled_from([modify("in_port=1,actions=5"), modify("actions=6", reset_counts=1)]),
+    st.builds(
+        lambda command, number, buckets: GroupMod(command, GroupSpec(number, GroupType.ALL, buckets)),
+        st.sampled_from(list(GroupCommand)),
+        NUMBERS,
+        BUCKETS,
+    ),
+    st.builds(
+        lambda command, number: MeterMod(command, MeterSpec(number, (Band(1),))),
+        st.sampled_from(list(MeterCommand)),
+        NUMBERS,
+    ),
 )
 
 
+def carry_out(tables: Tables, mod: FlowMod | GroupMod | MeterMod) -> None:
+    match mod:
+        case FlowMod():
+            tables.apply(mod)
+        case GroupMod():
+            tables.apply_group(mod)
+        case MeterMod():
+            tables.apply_meter(mod)
+
+
+def state(tables: Tables) -> tuple[object, ...]:
+    return (list(tables), dict(tables.groups), dict(tables.meters), tables.slots, tables.meter_slots)
+
+
 @given(st.lists(MODS, max_size=30))
-def test_slots_and_ages_are_unique_and_slots_bounds_them(mods: list[FlowMod]) -> None:
+def test_whatever_happens_the_tables_hold_together(mods: list[FlowMod | GroupMod | MeterMod]) -> None:
+    """Slots and ages are unique, slots are bounded and used again, nothing names what is not there, no group reaches
+    itself, what is refused changes nothing, and the ranking is never stale."""
     tables = Tables()
     for mod in mods:
-        before = {entry.slot for entry in tables}
-        tables.apply(mod)
-        after = {entry.slot for entry in tables}
-        assert len(after) == len({entry.age for entry in tables}) == len(tables)
-        assert max(after, default=-1) < tables.slots
-        tables.release(before - after)
-    assert tables.slots <= 14
+        before, used, used_meters = state(tables), tables.used_slots(), tables.used_meter_slots()
+        tables.ranked()
+        try:
+            carry_out(tables, mod)
+        except FlowError:
+            assert state(tables) == before
+        counted = [entry.slot for entry in tables]
+        counted += [slot for entry in tables.groups.values() for slot in (entry.slot, *entry.slots)]
+        assert len(counted) == len(set(counted))
+        assert tables.used_slots() == set(counted)
+        assert max(counted, default=-1) < tables.slots
+        assert len({entry.age for entry in tables}) == len(tables)
+        assert list(tables.ranked()) == sorted(tables, key=lambda entry: entry.rank)
+        assert len(tables.used_meter_slots()) == len(tables.meters)
+        for entry in tables:
+            assert {action.number for action in entry.rule.actions if isinstance(action, Group)} <= set(tables.groups)
+            assert {i.number for i in entry.rule.instructions if isinstance(i, Meter)} <= set(tables.meters)
+        for number in tables.groups:
+            assert number not in reached(tables, number)
+        tables.release(used - tables.used_slots())
+        tables.release_meters(used_meters - tables.used_meter_slots())
+    assert tables.slots <= 2 * (5 + 3 * 3)
+    assert tables.meter_slots <= 3 + 1
+
+
+def reached(tables: Tables, number: int) -> set[int]:
+    """The groups that a group forwards to, over any number of others; all of them are there."""
+    found: set[int] = set()
+    for made in tables.groups[number].spec.buckets:
+        for action in made.actions:
+            if isinstance(action, Group):
+                found |= {action.number} | reached(tables, action.number)
+    return found

@@ -1,0 +1,144 @@
+"""What a rule, group, meter or action list must be in itself, whatever else is in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Final
+
+from oko.errors import BadAction, BadFlowMod, BadGroup, BadInstruction, BadMeter
+from oko.flow.action import (
+    ALL,
+    CONTROLLER,
+    FLOOD,
+    IN_PORT,
+    INSTRUCTION_ORDER,
+    LAST_GROUP,
+    LAST_TABLE,
+    LOCAL,
+    MAX_PORT,
+    TABLE,
+    Action,
+    GotoTable,
+    Output,
+    PopMpls,
+    PushMpls,
+    PushVlan,
+    SetField,
+    SetMplsTtl,
+    SetTtl,
+    WriteMetadata,
+)
+from oko.flow.group import GroupSpec, GroupType
+from oko.flow.meter import BAND_LIMIT, MeterSpec
+from oko.flow.rule import Rule
+
+LAST_METER: Final = 0xFFFF0000
+"""OFPM_MAX (OpenFlow 1.3.5, 7.3.4.4)."""
+
+_TPIDS: Final = (0x8100, 0x88A8)
+_MPLS_TYPES: Final = (0x8847, 0x8848)
+_OUTPUTS: Final = frozenset((IN_PORT, FLOOD, ALL, CONTROLLER, LOCAL))
+_INSTRUCTION_RANK: Final = {kind: rank for rank, kind in enumerate(INSTRUCTION_ORDER)}
+
+
+def check_table(table: int) -> None:
+    """Raises BadFlowMod unless rules can be in `table`."""
+    if not 0 <= table <= LAST_TABLE:
+        raise BadFlowMod(f"table {table} does not exist: this switch has 0–{LAST_TABLE}", reason="bad-table-id")
+
+
+def check_rule(rule: Rule) -> None:
+    """The table, instructions and actions of a rule (OpenFlow 1.3.5, 6.4). Raises BadFlowMod, BadInstruction,
+    BadAction."""
+    check_table(rule.table)
+    ranks = [_INSTRUCTION_RANK[type(instruction)] for instruction in rule.instructions]
+    if any(rank >= following for rank, following in pairwise(ranks)):
+        raise BadInstruction(
+            "a rule has each kind of instruction at most once: " + ", ".join(k.__name__ for k in INSTRUCTION_ORDER),
+            reason="unsup-inst",
+        )
+    for instruction in rule.instructions:
+        if isinstance(instruction, GotoTable) and not rule.table < instruction.table <= LAST_TABLE:
+            raise BadInstruction(
+                f"goto_table:{instruction.table} in table {rule.table}: a packet goes on in a later table, "
+                f"{LAST_TABLE} at most",
+                reason="bad-table-id",
+            )
+        if isinstance(instruction, WriteMetadata):
+            if instruction.value >> 64:
+                raise BadInstruction(f"metadata {instruction.value:#x} exceeds 64 bits", reason="unsup-metadata")
+            if instruction.mask >> 64:
+                raise BadInstruction(
+                    f"metadata mask {instruction.mask:#x} exceeds 64 bits", reason="unsup-metadata-mask"
+                )
+    check_action_list(rule.actions)
+
+
+def check_action_list(actions: Iterable[Action], *, packet_out: bool = False) -> None:
+    """Actions of a rule or bucket, or of a packet-out, which alone may output to TABLE. Raises BadAction."""
+    for action in actions:
+        match action:
+            case Output(port):
+                if port > MAX_PORT and port not in _OUTPUTS and not (packet_out and port == TABLE):
+                    raise BadAction(f"output to port {port:#x}: nothing can be sent there", reason="bad-out-port")
+            case SetField(field, value):
+                if not field.settable:
+                    raise BadAction(f"{field.name} cannot be set", reason="bad-set-type")
+                if not 0 <= value <= field.full:
+                    raise BadAction(f"{field.name}={value:#x} exceeds {field.bits} bits", reason="bad-set-argument")
+            case PushVlan(tpid):
+                _check_argument("push_vlan", tpid, tpid in _TPIDS, "0x8100 or 0x88a8")
+            case PushMpls(eth_type):
+                _check_argument("push_mpls", eth_type, eth_type in _MPLS_TYPES, "0x8847 or 0x8848")
+            case PopMpls(eth_type):
+                _check_argument("pop_mpls", eth_type, 0 <= eth_type <= 0xFFFF, "an ethertype")
+            case SetTtl(ttl) | SetMplsTtl(ttl):
+                _check_argument("a TTL of", ttl, 0 <= ttl <= 0xFF, "0x0–0xff")
+            case _:
+                pass
+
+
+def check_group(spec: GroupSpec) -> None:
+    """The number, type and buckets of a group (OpenFlow 1.3.5, 6.5). Raises BadGroup, and BadAction for the actions
+    of a bucket."""
+    if not 0 <= spec.number <= LAST_GROUP:
+        raise BadGroup(f"{spec.number:#x} is no group: use 0x0–{LAST_GROUP:#x}", reason="invalid-group")
+    if spec.type is GroupType.INDIRECT and len(spec.buckets) != 1:
+        raise BadGroup(
+            f"group {spec.number} is indirect and has {len(spec.buckets)} buckets: it has one", reason="invalid-group"
+        )
+    for bucket in spec.buckets:
+        watches = bucket.watch_port is not None or bucket.watch_group is not None
+        if watches and spec.type in (GroupType.ALL, GroupType.INDIRECT):
+            raise BadGroup(
+                f"group {spec.number} uses its buckets whether they are live or not: they can watch nothing",
+                reason="watch-unsupported",
+            )
+        if bucket.watch_port is not None and bucket.watch_port > MAX_PORT and bucket.watch_port != LOCAL:
+            raise BadGroup(
+                f"group {spec.number}: a bucket watches {bucket.watch_port:#x}, which is no port", reason="bad-watch"
+            )
+        if not 0 <= bucket.weight <= 0xFFFF:
+            raise BadGroup(f"group {spec.number}: the weight {bucket.weight} exceeds 16 bits", reason="bad-bucket")
+        check_action_list(bucket.actions)
+
+
+def check_meter(spec: MeterSpec) -> None:
+    """The number and bands of a meter (OpenFlow 1.3.5, 7.3.4.4). Raises BadMeter."""
+    if not 1 <= spec.number <= LAST_METER:
+        raise BadMeter(f"{spec.number:#x} is no meter of rules: use 0x1–{LAST_METER:#x}", reason="invalid-meter")
+    if len(spec.bands) > BAND_LIMIT:
+        raise BadMeter(
+            f"meter {spec.number} has {len(spec.bands)} bands: {BAND_LIMIT} is the most", reason="out-of-bands"
+        )
+    for band in spec.bands:
+        if band.rate >> 32:
+            raise BadMeter(f"meter {spec.number}: the rate {band.rate} exceeds 32 bits", reason="bad-rate")
+        if band.burst >> 32:
+            raise BadMeter(f"meter {spec.number}: the burst {band.burst} exceeds 32 bits", reason="bad-burst")
+
+
+def _check_argument(what: str, value: int, allowed: bool, instead: str) -> None:
+    if not allowed:
+        raise BadAction(f"{what} {value:#x}: use {instead}", reason="bad-argument")
