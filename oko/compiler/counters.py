@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 from typing import Final
 
 from oko.errors import LimitExceeded
+from oko.flow.drop import Drop
 from verifier.program import MapSpec, MapType
 
-
-class Drop(IntEnum):
-    """Why a packet that no rule dropped was dropped all the same: the index in the map `drops`."""
-
-    RUNT = 0
-    """Shorter than an Ethernet header."""
-    MISS = 1
-    """No rule matched."""
-    TO_INGRESS = 2
-    """The winning rule sends to the port that the packet came from."""
-    NO_PORT = 3
-    """The winning rule sends to a port that is gone."""
-    STRANGER = 4
-    """It came from an interface that is no port of the bridge."""
-
-
 COUNTER: Final = struct.Struct("<QQ")
-"""A value of `counters` (index: a rule's slot) and `drops`: packets, bytes. Per CPU, host order."""
+"""A value of `counters` (index: the slot of a rule, group or bucket) and `drops`: packets, bytes. Per CPU, host
+order."""
 
-PROGRAM: Final = struct.Struct("<QQQ")
-"""A value of `programs` (index: a program's slot): runs, matches, memo. Per CPU, host order. The memo is the
-number of the packet that the program ran on last, shifted left by one, and its answer in bit 0."""
+PROGRAM: Final = struct.Struct("<QQ")
+"""A value of `programs` (index: a program's slot): runs, matches. Per CPU, host order."""
 
 PROGRAM_LIMIT: Final = 64
 _FEWEST_COUNTERS: Final = 1024
@@ -43,8 +27,6 @@ def counters(slots: int) -> MapSpec:
 
 DROPS: Final = MapSpec("drops", MapType.PERCPU_ARRAY, 4, COUNTER.size, len(Drop))
 PROGRAMS: Final = MapSpec("programs", MapType.PERCPU_ARRAY, 4, PROGRAM.size, PROGRAM_LIMIT)
-SEQUENCE: Final = MapSpec("sequence", MapType.PERCPU_ARRAY, 4, 8, 1)
-"""The number of the packet in hand, counted only where a memo needs it."""
 
 
 def program_slot(taken: set[int]) -> int:

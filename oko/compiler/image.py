@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from verifier.isa import Instruction
@@ -27,7 +28,8 @@ class ImageMap:
 
     `name` is unique in the image; a program's map is called ``ID.NAME``. `program` is the id of the filter
     program that owns it, None for Oko's own. `entries` is the content that the compiler decides (key bytes →
-    value bytes), empty for maps whose content belongs to programs. `shared` maps outlive the image.
+    value bytes), empty for maps whose content belongs to programs; of a map of maps `inner` has the content in its
+    place. `shared` maps outlive the image. `btf` describes the map, if the kernel has to know (for a spin lock).
     """
 
     name: str
@@ -35,6 +37,8 @@ class ImageMap:
     program: int | None = None
     shared: bool = True
     entries: dict[bytes, bytes] = field(default_factory=dict)
+    inner: dict[bytes, ImageMap] = field(default_factory=dict)
+    btf: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Image:
 
     `references` name the maps of `maps` by their image name. `btf`, `func_info` and `line_info` are the bytes that
     BPF_PROG_LOAD takes. `notes` says of instructions (by index, ascending) what stage or rule they begin.
+    `destinations` says of the numbers of port sets which ports they are, and whether the ingress port is one of them
+    whichever it is.
     """
 
     instructions: tuple[Instruction, ...]
@@ -54,11 +60,13 @@ class Image:
     func_info: bytes
     line_info: bytes
     notes: tuple[tuple[int, str], ...] = ()
+    destinations: Mapping[int, tuple[frozenset[int], bool]] = field(default_factory=dict)
 
     def same_shape(self, other: Image) -> bool:
         """Whether the two differ in nothing but the entries of their maps."""
         return (
             self.instructions == other.instructions
             and self.references == other.references
-            and [(mine.name, mine.spec) for mine in self.maps] == [(theirs.name, theirs.spec) for theirs in other.maps]
+            and [(mine.name, mine.spec, mine.inner) for mine in self.maps]
+            == [(theirs.name, theirs.spec, theirs.inner) for theirs in other.maps]
         )

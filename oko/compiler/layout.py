@@ -1,17 +1,38 @@
-"""The layout of `struct oko_key`, and matches as bytes and masks over it."""
+"""The layouts of `struct oko_key` and `struct oko_packet`, and matches as bytes and masks over the key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 from oko.errors import NotReadable
 from oko.flow.fields import FIELDS, FILTER_PROG, Field
 from oko.flow.match import Match
+from verifier.btf import Btf, Struct
 
 WORD = 8
 """Bytes of the unit in which masked keys are hashed."""
+
+_PACKET_MEMBERS: Final = (
+    "key",
+    "outputs",
+    "ran",
+    "said",
+    "lookup",
+    "set.fields",
+    "set.kinds",
+    "set.output",
+    "set.group",
+    "set.pop_mpls",
+    "set.push_mpls",
+    "set.push_vlan",
+    "set.set_mpls_ttl",
+    "set.set_ttl",
+    "set.values",
+)
+"""The members of `struct oko_packet` that the emitted code looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +81,38 @@ class KeyLayout:
         """A value or mask of `Lowered` as the key's words, in the order of memory."""
         data = number.to_bytes(self.size, "big")
         return tuple(data[start : start + WORD] for start in range(0, self.size, WORD))
+
+
+@dataclass(frozen=True)
+class PacketLayout:
+    """`struct oko_packet`: `size` bytes, and the offset of each member that the emitted code looks at; those of the
+    action set are called ``set.NAME``."""
+
+    size: int
+    key: KeyLayout
+    offsets: Mapping[str, int]
+
+    @staticmethod
+    def of(btf: Btf | None) -> PacketLayout:
+        """Raises NotReadable if the BTF does not describe the structures."""
+        if btf is None:
+            raise NotReadable("the runtime's parser.o has no BTF: compile it with -g")
+        size, packet = _members(btf, "oko_packet")
+        key_size, key = _members(btf, "oko_key")
+        _, action_set = _members(btf, "oko_action_set")
+        offsets = {name: offset for name, (offset, _) in packet.items()}
+        offsets |= {f"set.{name}": offsets["set"] + offset for name, (offset, _) in action_set.items()}
+        missing = [name for name in _PACKET_MEMBERS if name not in offsets]
+        if missing:
+            raise NotReadable(f"struct oko_packet has no {missing[0]}: rebuild the objects")
+        return PacketLayout(size, KeyLayout(key_size, key), offsets)
+
+
+def _members(btf: Btf, name: str) -> tuple[int, dict[str, tuple[int, int]]]:
+    """The size of a structure, and its members: name → (offset, size in bytes)."""
+    found = btf.id_of(name, Struct)
+    if found is None:
+        raise NotReadable(f"the runtime's parser.o does not describe struct {name}: rebuild the objects")
+    return btf.size_of(found), {
+        member.name: (member.offset, btf.size_of(member.type)) for member in btf.members(found) if member.name
+    }

@@ -13,7 +13,7 @@ from typing import Final
 
 from oko.compiler.assembler import Assembler
 from oko.compiler.image import Filter
-from oko.compiler.typeinfo import FunctionInfo, SourceLine
+from oko.compiler.typeinfo import FunctionInfo, Prototype, SourceLine
 from oko.errors import LimitExceeded
 from verifier import isa
 from verifier.isa import Instruction
@@ -35,14 +35,14 @@ class Part:
     lines: tuple[SourceLine, ...]
 
 
-def generated(name: str, asm: Assembler, file: str, *, is_global: bool = False) -> Part:
+def generated(name: str, asm: Assembler, file: str, prototype: Prototype = Prototype.STATIC) -> Part:
     """A part that the compiler emitted. Its notes stand in for source lines."""
     instructions = asm.finish()
     notes = asm.notes if asm.notes and asm.notes[0][0] == 0 else [(0, name), *asm.notes]
     return Part(
         name,
         instructions,
-        (FunctionInfo(name, 0, is_global),),
+        (FunctionInfo(name, 0, prototype),),
         tuple(asm.references),
         tuple(asm.calls),
         tuple(SourceLine(index, file, note, number, 0) for number, (index, note) in enumerate(notes, start=1)),
@@ -50,25 +50,18 @@ def generated(name: str, asm: Assembler, file: str, *, is_global: bool = False) 
 
 
 def from_filter(item: Filter, substitutes: Mapping[int, str]) -> Part:
-    """A filter program as a part. `substitutes` names functions that stand in for helpers, by helper number."""
-    part = from_program(str(item.id), item.program, is_global=True)
-    references = tuple(
-        reference if reference.kind is ReferenceKind.RUNTIME else replace(reference, name=item.map_name(reference.name))
-        for reference in part.references
+    """A filter program as a part. `substitutes` as in `from_program`."""
+    part = from_program(str(item.id), item.program, Prototype.CONTEXT, substitutes)
+    return replace(
+        part,
+        references=tuple(replace(reference, name=item.map_name(reference.name)) for reference in part.references),
     )
-    helpers = tuple(
-        (index, substitutes[instruction.imm])
-        for index, instruction in enumerate(part.instructions)
-        if instruction.opcode == isa.OPCODE_CALL
-        and instruction.src == isa.CALL_HELPER
-        and instruction.imm in substitutes
-    )
-    return replace(part, references=references, calls=part.calls + helpers)
 
 
-def from_program(name: str, program: Program, *, is_global: bool) -> Part:
-    """A program read from an object. Its first function is entered as `name`; its calls of runtime functions
-    become calls by name."""
+def from_program(name: str, program: Program, prototype: Prototype, substitutes: Mapping[int, str]) -> Part:
+    """A program read from an object. Its first function is entered as `name` and has this prototype; its calls of
+    runtime functions become calls by name. `substitutes` names functions that stand in for helpers, by helper
+    number."""
     covered = {line.instruction for line in program.lines}
     lines = [SourceLine(line.instruction, line.file, line.text, line.line, line.column) for line in program.lines]
     lines += [
@@ -76,19 +69,27 @@ def from_program(name: str, program: Program, *, is_global: bool) -> Part:
         for function in program.functions
         if function.start not in covered
     ]
+    calls = [
+        (reference.instruction, reference.name)
+        for reference in program.references
+        if reference.kind is ReferenceKind.RUNTIME
+    ]
+    calls += [
+        (index, substitutes[instruction.imm])
+        for index, instruction in enumerate(program.instructions)
+        if instruction.opcode == isa.OPCODE_CALL
+        and instruction.src == isa.CALL_HELPER
+        and instruction.imm in substitutes
+    ]
     return Part(
         name,
         program.instructions,
         tuple(
-            FunctionInfo(function.name, function.start, is_global and function.start == 0)
+            FunctionInfo(function.name, function.start, prototype if function.start == 0 else Prototype.STATIC)
             for function in program.functions
         ),
         tuple(reference for reference in program.references if reference.kind is not ReferenceKind.RUNTIME),
-        tuple(
-            (reference.instruction, reference.name)
-            for reference in program.references
-            if reference.kind is ReferenceKind.RUNTIME
-        ),
+        tuple(calls),
         tuple(sorted(lines, key=lambda line: line.instruction)),
     )
 

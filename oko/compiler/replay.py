@@ -1,7 +1,7 @@
 """What a replay image has in place of the world: a clock and random numbers that repeat, and a single processor.
 
-The array `replay` holds one `struct replay` (offsets in `pipeline`): who replays sets the time and the port,
-the image answers with its decision. Calls of the helpers that ask the world become calls of the functions here.
+The array `replay` holds one `struct replay`: who replays sets the time and the port, the image answers with its
+decision. Calls of the helpers that ask the world become calls of the functions here.
 """
 
 from __future__ import annotations
@@ -9,9 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from oko.compiler.assembler import Assembler, Register
-from oko.compiler.pipeline import REPLAY_NOW, REPLAY_RANDOM, REPLAY_SIZE
 from verifier import isa
 from verifier.program import MapSpec, MapType
+
+# `struct replay`: u64 now, u64 random, u32 in_port, then the decision: u32 one more than the slot of the last rule that
+# won, u32 the port set, u32 one more than the Drop.
+REPLAY_NOW: Final = 0
+REPLAY_RANDOM: Final = 8
+REPLAY_IN_PORT: Final = 16
+REPLAY_RULE: Final = 20
+REPLAY_OUTPUT: Final = 24
+REPLAY_DROP: Final = 28
+REPLAY_SIZE: Final = 32
 
 BPF_F_MMAPABLE: Final = 1 << 10
 

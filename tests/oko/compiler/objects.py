@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from oko.compiler.compile import Runtime
+from oko.compiler.runtime import Runtime
 from tests.bpf_programs.harness import build, build_test_object
 from verifier import elf
 from verifier.check import check
@@ -18,9 +18,8 @@ FILTERS = Path(__file__).with_name("filters")
 @cache
 def runtime() -> Runtime:
     with TemporaryDirectory() as directory:
-        build(Path(directory), "SOURCES=runtime/parser.c")
-        parser = Path(directory) / "runtime" / "parser.o"
-        return Runtime.of(elf.load(parser.read_bytes(), section="runtime"))
+        build(Path(directory))
+        return Runtime.read(lambda name: (Path(directory) / "runtime" / f"{name}.o").read_bytes())
 
 
 @cache
