@@ -27,6 +27,7 @@ enum {
 	EXTENSION_LIMIT = 8,
 	ND_MESSAGE = 24, /* bytes before the options (RFC 4861, 4.3 and 4.4) */
 	ND_OPTION_LIMIT = 8,
+	MOST_WORDS = 8,	      /* of a field: those of an IPv6 address */
 	LABEL_BOTTOM = 0x100, /* of a label: there is none below it */
 };
 
@@ -320,7 +321,9 @@ static __always_inline __u32 write_words(struct xdp_md *ctx, __u64 at, const voi
 	if (!place)
 		return 0;
 #pragma unroll
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; i < MOST_WORDS; i++) {
+		if (i == count)
+			break;
 		difference += (__u16)~place[i] + value[i];
 		place[i] = value[i];
 	}

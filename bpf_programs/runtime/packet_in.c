@@ -45,8 +45,11 @@ static __always_inline bool tell(struct xdp_md *ctx, const struct oko_packet *pa
 {
 	struct oko_packet_in *record;
 
-	barrier_var(length); /* let the kernel's verifier see the bounds of all 64 bits, here */
-	if (!length || length > size - sizeof(*record))
+	barrier_var(length); /* compare all 64 bits, and each bound on its own, for the kernel's verifier */
+	if (length < ETH_HLEN)
+		return false;
+	barrier_var(length);
+	if (length > size - sizeof(*record))
 		return false;
 	record = bpf_ringbuf_reserve(&packet_ins, size, 0);
 	if (!record)

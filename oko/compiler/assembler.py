@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
-from oko.errors import LimitExceeded
 from verifier import isa
 from verifier.isa import Instruction
 from verifier.program import Reference, ReferenceKind
 
-_FARTHEST: Final = 32767
+REACH: Final = 1 << 14
+"""Instructions that a jump goes over, at most. The format has room for twice as many, but the kernel puts several in
+the place of one, such as a lookup, and refuses the program when that makes a jump too long."""
+
+_ISLAND_ROOM: Final = 8
 _GOTO: Final = isa.JMP | isa.JA
 
 
@@ -136,27 +138,27 @@ class Assembler:
 
     def finish(self) -> tuple[Instruction, ...]:
         """The instructions with every jump resolved, without those that nothing reaches (which the kernel refuses)
-        and without jumps to the next one. Positions in `references`, `calls` and `notes` follow.
-
-        Raises LimitExceeded when a jump would be too long.
+        and without jumps to the next one. Jumps to what is far away go by islands. Positions in `references`, `calls`
+        and `notes` follow.
         """
         targets = {}
         for index, label in self._jumps:
             assert label.position is not None, f"the label '{label.name}' is used and never placed"
             targets[index] = label.position
         kept = self._kept(targets)
-        moved = list(itertools.accumulate(kept, initial=0))
-        for index, target in targets.items():
-            distance = moved[target] - moved[index] - 1
-            if kept[index] and distance > _FARTHEST:
-                raise LimitExceeded(
-                    "instructions between a jump and its target", distance, _FARTHEST, advice="use fewer masks"
-                )
-            self.instructions[index] = replace(self.instructions[index], offset=distance if kept[index] else 0)
+        out = _Layout()
+        moved = []
+        for index, instruction in enumerate(self.instructions):
+            if kept[index] and instruction.opcode != 0:  # 0: the second half of an lddw
+                out.make_islands()
+            moved.append(len(out.instructions))
+            out.arrive(index)
+            if kept[index]:
+                out.add(instruction, targets.get(index))
         self.references = [replace(r, instruction=moved[r.instruction]) for r in self.references if kept[r.instruction]]
         self.calls = [(moved[index], name) for index, name in self.calls if kept[index]]
         self.notes = [(moved[index], text) for index, text in self.notes if index < len(kept) and kept[index]]
-        return tuple(itertools.compress(self.instructions, kept))
+        return tuple(out.instructions)
 
     def _kept(self, targets: Mapping[int, int]) -> list[bool]:
         """Which instructions stay. One pass is enough, as every jump goes forward."""
@@ -185,6 +187,52 @@ class Assembler:
 
     def _emit(self, opcode: int, dst: int = 0, src: int = 0, offset: int = 0, imm: int = 0) -> None:
         self.instructions.append(Instruction(opcode, int(dst), int(src), offset, imm))
+
+
+@dataclass(slots=True)
+class _Layout:
+    """Instructions in their final places, with the jumps whose targets have not been reached: target → places of the
+    jumps, ascending. The jumps of one target that would become too long lead to one that stands on an island in the
+    stream and goes on to the target."""
+
+    instructions: list[Instruction] = field(default_factory=list)
+    _open: dict[int, list[int]] = field(default_factory=dict)
+    _next_look: int = 0
+
+    def add(self, instruction: Instruction, target: int | None) -> None:
+        """The next instruction; `target` is where it jumps to, if it does."""
+        if target is not None:
+            self._open.setdefault(target, []).append(len(self.instructions))
+        self.instructions.append(instruction)
+
+    def arrive(self, target: int) -> None:
+        """The next instruction is what `target` means."""
+        for place in self._open.pop(target, ()):
+            self._resolve(place)
+
+    def make_islands(self) -> None:
+        """Put an island here if some jump cannot wait for another one. It takes along what is halfway there, too."""
+        here = len(self.instructions)
+        if here + len(self._open) + _ISLAND_ROOM < self._next_look:
+            return
+        self._next_look = REACH + min((places[0] for places in self._open.values()), default=here)
+        if here + len(self._open) + _ISLAND_ROOM < self._next_look:
+            return
+        far = [target for target, places in self._open.items() if here - places[0] > REACH // 2]
+        behind: list[int] = []
+        if self.instructions[-1].opcode not in (_GOTO, isa.OPCODE_EXIT):
+            behind.append(here)
+            self.instructions.append(Instruction(_GOTO))
+        for target in far:
+            self.arrive(target)
+            self.add(Instruction(_GOTO), target)
+        for place in behind:
+            self._resolve(place)
+
+    def _resolve(self, place: int) -> None:
+        """The jump at `place` leads to the next instruction."""
+        distance = len(self.instructions) - place - 1
+        self.instructions[place] = replace(self.instructions[place], offset=distance)
 
 
 def _signed32(value: int) -> int:

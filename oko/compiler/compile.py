@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from oko.compiler import counters
 from oko.compiler.assembler import Assembler, Register
 from oko.compiler.emission import XDP_DROP
-from oko.compiler.image import Filter, Image, ImageMap
+from oko.compiler.image import Filter, Image, ImageMap, Want
 from oko.compiler.ingress import Ingress, emit_in_port
 from oko.compiler.layout import KeyLayout
 from oko.compiler.link import Part, from_filter, from_program, generated, link
-from oko.compiler.lookup import RULE_SIZE, Want, hash_key, rule_value, rules_map, words_of
+from oko.compiler.lookup import RULE_SIZE, hash_key, rule_value, rules_map, words_of
 from oko.compiler.lowering import Lowering, Pending
 from oko.compiler.pipeline import Pipeline, TablePlan
 from oko.compiler.plan import plan
@@ -98,7 +99,7 @@ def compile_image(
         number: (frozenset(numbers[index] for index in found.ports), found.ingress)
         for number, found in lowering.sets.numbers.items()
     }
-    return _assemble(main, filters, maps, ingress, runtime, destinations)
+    return replace(_assemble(main, filters, maps, ingress, runtime, destinations), wants=rules.wants)
 
 
 def compile_trial(item: Filter, ports: Mapping[int, int | None], runtime: Runtime) -> Image:
@@ -250,6 +251,9 @@ def _assemble(
     programs = {str(item.id) for item in wanted}
     order = [name for name in parts if name not in programs] + [str(item.id) for item in wanted]
     linked = link([parts[name] for name in order])
+    notes = [(line.instruction, line.text) for line in linked.lines if line.file == _FILE]
+    starts = itertools.accumulate((len(parts[name].instructions) for name in order), initial=0)
+    notes += [(start, f"program {name}") for start, name in zip(starts, order, strict=False) if name in programs]
     maps = maps + [ImageMap(item.map_name(spec.name), spec, item.id) for item in wanted for spec in item.program.maps]
     named = {reference.name for reference in linked.references}
     own = (ImageMap("programs", counters.PROGRAMS), ImageMap("replay", REPLAY), *runtime.maps)
@@ -267,7 +271,7 @@ def _assemble(
         btf_bytes,
         func_info,
         line_info,
-        tuple((line.instruction, line.text) for line in linked.lines if line.file == _FILE),
+        tuple(sorted(notes)),
         destinations,
     )
 

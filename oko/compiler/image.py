@@ -23,6 +23,15 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """What a rule that won wants: the procedure with the index `template` among its table's, with `argument`: the index
+    of its data, or, of a direct one, the port set."""
+
+    template: int
+    argument: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImageMap:
     """A map of the image.
 
@@ -46,9 +55,9 @@ class Image:
     """One linked pipeline.
 
     `references` name the maps of `maps` by their image name. `btf`, `func_info` and `line_info` are the bytes that
-    BPF_PROG_LOAD takes. `notes` says of instructions (by index, ascending) what stage or rule they begin.
-    `destinations` says of the numbers of port sets which ports they are, and whether the ingress port is one of them
-    whichever it is.
+    BPF_PROG_LOAD takes. `notes` says of instructions (by index, ascending) what stage, rule or function they begin, and
+    `wants` of rules (by slot) what happens when they win. `destinations` says of the numbers of port sets which ports
+    they are, and whether the ingress port is one of them whichever it is.
     """
 
     instructions: tuple[Instruction, ...]
@@ -61,6 +70,7 @@ class Image:
     line_info: bytes
     notes: tuple[tuple[int, str], ...] = ()
     destinations: Mapping[int, tuple[frozenset[int], bool]] = field(default_factory=dict)
+    wants: Mapping[int, Want] = field(default_factory=dict)
 
     def same_shape(self, other: Image) -> bool:
         """Whether the two differ in nothing but the entries of their maps."""

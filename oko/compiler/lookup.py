@@ -22,6 +22,7 @@ from oko.compiler.emission import (
     Emission,
     narrowest,
 )
+from oko.compiler.image import Want
 from oko.compiler.layout import WORD, KeyLayout, Lowered
 from oko.compiler.plan import Candidate, Group, Plan, Segment
 from oko.flow.drop import Drop
@@ -39,15 +40,6 @@ RULES: Final = "rules"
 
 NO_ORDER: Final = (1 << 64) - 1
 """The `order` of no rule: every rule's is lower."""
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What a rule that won wants: the procedure with the index `template` among its table's, with `argument`: the index
-    of its data, or, of a direct one, the port set."""
-
-    template: int
-    argument: int
 
 
 def order(entry: Entry) -> int:

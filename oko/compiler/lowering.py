@@ -28,6 +28,7 @@ from oko.compiler.step import (
     Tell,
     Write,
     WriteField,
+    walk,
 )
 from oko.errors import BadAction
 from oko.flow import action as act
@@ -352,10 +353,9 @@ class _Path:
         path = _Path(self._lowering, self._rule, sent=self.sent, stale=self.stale)
         path.steps.append(Count(slot))
         path.actions(act.in_set_order(bucket.actions))
-        if path.rewritten and not (path.sent or path.told or any(_may_end(step) for step in path.steps)):
-            # Nobody ever sees what such a bucket changes.
-            path.steps = [step for step in path.steps if isinstance(step, Count)]
-            path.rewritten = False
+        while path.steps and isinstance(path.steps[-1], Call) and not _may_end(path.steps[-1]):
+            path.steps.pop()  # Nobody ever sees what is changed last.
+        path.rewritten = any(isinstance(step, Call) for step in walk(path.steps))
         return path
 
     def _all(self, number: int, paths: Sequence[_Path]) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from oko.compiler.assembler import Assembler, Label
 from oko.compiler.emission import FRAME, IN_PORT, PACKET, PORT_INDEX, R0, R1, R2, R6, SCRATCH, Emission
 from oko.compiler.execution import Execution
-from oko.compiler.image import Filter
+from oko.compiler.image import Filter, Want
 from oko.compiler.ingress import Ingress
 from oko.compiler.layout import Lowered, PacketLayout
-from oko.compiler.lookup import Lookup, Want
+from oko.compiler.lookup import Lookup
 from oko.compiler.lowering import Pending
 from oko.compiler.plan import Group, Plan
 from oko.compiler.portset import BACK, FIRST_LIST, PortSets

@@ -314,7 +314,7 @@ def test_ports_of_a_fragment_stay(fragment: dict[str, object]) -> None:
 
 
 def test_a_udp_checksum_that_becomes_0_is_written_as_all_ones() -> None:
-    """scapy looks for the port: one of 65,536 makes the sum come out so."""
+    """The checksum with port 0 is the port with which the sum comes out so."""
     frame = bytes(ETHER / ip() / udp(dport=0))
     port = int.from_bytes(frame[40:42], "big")
     after = set_field(frame, BY_NAME["udp_dst"], port)
@@ -352,7 +352,7 @@ PACKETS = (
 @settings(max_examples=300)
 @given(packet=st.sampled_from(PACKETS), field=st.sampled_from(SETTABLE), data=st.data())
 def test_what_was_set_is_read_and_nothing_else_changes(packet: Packet, field: object, data: st.DataObject) -> None:
-    """For any field whose prerequisites hold, after scapy's checksums are recomputed, too."""
+    """For any field whose prerequisites hold; and writing the old value back restores every byte."""
     frame = bytes(packet)
     before = parse(frame, 1)
     assert before is not None
