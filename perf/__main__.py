@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from oko.errors import OkoError
+from perf.datapath_fuzz import datapath_fuzz
 from perf.forward import forward
 from perf.isolation import isolate
 from perf.reload import reload
@@ -33,6 +34,10 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
     "verifier-fuzz": (
         "random programs: what is accepted runs without a fault, and the kernel accepts it too",
         lambda options: fuzz(options.programs, options.seed, options.runs, kernel=options.kernel),
+    ),
+    "datapath-fuzz": (
+        "random switches: the image in the kernel does what the reference switch does",
+        lambda options: datapath_fuzz(options.cases, options.seed),
     ),
     "verifier": (
         "time and memory of the verifier, over the corpus of its tests and programs that grow",
@@ -78,6 +83,9 @@ def _arguments() -> argparse.Namespace:
     fuzzing.add_argument("--programs", type=_positive(int), default=10_000, help="default 10000")
     fuzzing.add_argument("--seed", type=int, default=1, help="of the first program, the next has the next (default 1)")
     fuzzing.add_argument("--runs", type=_positive(int), default=4, help="of each accepted program (default 4)")
+    comparing = made["datapath-fuzz"]
+    comparing.add_argument("--cases", type=_positive(int), default=1_000, help="default 1000")
+    comparing.add_argument("--seed", type=int, default=1, help="of the first case, the next has the next (default 1)")
     fuzzing.add_argument("--kernel", action="store_true", help="load what is accepted, too")
     return parser.parse_args()
 

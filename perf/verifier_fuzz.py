@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from oko.compiler.compile import Runtime
+from oko.compiler.runtime import Runtime
 from oko.errors import Rejected
 from tests.oko.compiler.objects import FILTERS, filter_program, runtime
 from tests.verifier.generator import MAPS, subject

@@ -19,7 +19,7 @@ from oko.flow.match import PROGRAM_IDS
 from oko.flow.text import parse_rules, print_rule
 from oko.kernel.features import can_load_bpf
 from oko.replay.capture import Capture, PortCaptures
-from oko.replay.engine import Engine, KernelEngine, ReferenceEngine
+from oko.replay.engine import Engine, KernelEngine, ReferenceEngine, usual
 from oko.replay.replay import Report, make_tables, ports_of
 from oko.replay.replay import replay as run_replay
 from oko.switch.objects import read_runtime
@@ -91,9 +91,9 @@ def replay(
         reason = can_load_bpf()
         engine: Engine
         if reason is None:
-            engine = stack.enter_context(KernelEngine(tables, loaded, ports, read_runtime()))
+            engine = stack.enter_context(KernelEngine(tables, loaded, usual(ports), read_runtime()))
         else:
-            engine = ReferenceEngine(tables, loaded, ports)
+            engine = ReferenceEngine(tables, loaded, usual(ports), read_runtime())
             click.echo(f"oko: the reference switch decides, in Python: {reason}", err=True)
         progress = stack.enter_context(_progress(pcap))
         capture = stack.enter_context(Capture(pcap, progress))

@@ -9,22 +9,28 @@ import contextlib
 import os
 import struct
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from oko.compiler import counters
-from oko.compiler.compile import Runtime, compile_image
-from oko.compiler.counters import Drop, program_slot
+from oko.compiler.compile import compile_image
+from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter
-from oko.compiler.pipeline import REPLAY_IN_PORT, REPLAY_NOW, REPLAY_RANDOM, REPLAY_RULE, output_of
-from oko.compiler.replay import Random
-from oko.flow.reference import FilterProgram, Reason, ReferenceSwitch
+from oko.compiler.meter import pack_meter
+from oko.compiler.packet_in import PacketInRecord, unpack
+from oko.compiler.replay import REPLAY_IN_PORT, REPLAY_NOW, REPLAY_RANDOM, REPLAY_RULE, Random
+from oko.compiler.runtime import Runtime
+from oko.flow.drop import Drop
+from oko.flow.packet_in import PacketIn
+from oko.flow.port import PortState
+from oko.flow.reference import FilterProgram, ReferenceSwitch
 from oko.flow.tables import Tables
 from oko.kernel.maps import Map
 from oko.kernel.program import LONGEST_TEST_FRAME
+from oko.kernel.ringbuf import RingBuffer
 from oko.switch.datapath import make_program_maps
-from oko.switch.loaded_image import LoadedImage, create_map
+from oko.switch.loaded_image import LoadedImage, create_shared
 from verifier.interpreter import Interpreter
 from verifier.program import Program
 
@@ -41,14 +47,18 @@ SHORTEST: Final = 14
 LONGEST: Final = LONGEST_TEST_FRAME
 """Bytes of the longest frame that an XDP program without frags sees, on a port or in a test run."""
 
+_MOST_RECORDS: Final = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the switch did with a packet: `slot` of the rule that won, `port` it left by, `drop` why it was dropped
-    although no rule said so. A rule that drops leaves only `slot`."""
+    """What the switch did with a packet: `slot` of the last rule that won, the frames `sent` by port, ascending, those
+    that the controller was `told` of (their `time` is 0), and why it was dropped although no rule said so. A rule that
+    drops leaves only `slot`."""
 
     slot: int | None = None
-    port: int | None = None
+    sent: tuple[tuple[int, bytes], ...] = ()
+    told: tuple[PacketInRecord, ...] = ()
     drop: Drop | None = None
 
 
@@ -59,6 +69,9 @@ class Engine(Protocol):
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
         """`frame` has SHORTEST to LONGEST bytes, `in_port` is one of the ports, `now` is in ns and never goes back."""
+
+    def counts(self, slot: int) -> tuple[int, int]:
+        """Packets and bytes that the rule, group or bucket in this slot has counted."""
 
     def program_counts(self, program: int) -> tuple[int, int]:
         """How often the program ran, and how often it matched."""
@@ -72,11 +85,11 @@ class ReferenceEngine:
 
     name = "reference"
 
-    def __init__(self, tables: Tables, programs: Mapping[int, Program], ports: Collection[int]) -> None:
+    def __init__(
+        self, tables: Tables, programs: Mapping[int, Program], ports: Mapping[int, PortState], runtime: Runtime
+    ) -> None:
         """Raises BadAction for what the image cannot do either."""
-        indices = {port: index for index, port in enumerate(sorted(ports))}
-        for entry in tables:
-            output_of(entry.rule, indices)
+        compile_image(tables, _filters(programs), dict.fromkeys(ports, 0), runtime, states=ports, replay=True)
         random = Random(SEED)
         interpreters = {number: Interpreter(program) for number, program in programs.items()}
 
@@ -92,26 +105,24 @@ class ReferenceEngine:
 
             return run
 
-        self._switch = ReferenceSwitch(
+        self.switch = ReferenceSwitch(
             tables, {number: runner(interpreter) for number, interpreter in interpreters.items()}, ports
         )
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
-        decision = self._switch.decide(frame, in_port, now)
-        if decision.reason is Reason.MISS:
-            return Decided(drop=Drop.MISS)
-        if decision.reason is Reason.RUNT:
-            return Decided(drop=Drop.RUNT)
-        assert decision.entry is not None
-        slot = decision.entry.slot
-        if decision.outputs:
-            return Decided(slot, decision.outputs[0])
-        if decision.entry.rule.actions:
-            return Decided(slot, drop=Drop.TO_INGRESS)
-        return Decided(slot)
+        decision = self.switch.decide(frame, in_port, now)
+        return Decided(
+            decision.entries[-1].slot if decision.entries else None,
+            tuple(sorted(decision.sent)),
+            tuple(map(_told, decision.packet_ins)),
+            decision.drop,
+        )
+
+    def counts(self, slot: int) -> tuple[int, int]:
+        return self.switch.counters.packets[slot], self.switch.counters.bytes[slot]
 
     def program_counts(self, program: int) -> tuple[int, int]:
-        return self._switch.counters.runs[program], self._switch.counters.matches[program]
+        return self.switch.counters.runs[program], self.switch.counters.matches[program]
 
 
 class KernelEngine:
@@ -124,17 +135,13 @@ class KernelEngine:
     name = "kernel"
 
     def __init__(
-        self, tables: Tables, programs: Mapping[int, Program], ports: Collection[int], runtime: Runtime
+        self, tables: Tables, programs: Mapping[int, Program], ports: Mapping[int, PortState], runtime: Runtime
     ) -> None:
         """Compile and load. Raises KernelError, LimitExceeded, BadAction."""
-        self._slots: dict[int, int] = {}
-        for number in programs:
-            self._slots[number] = program_slot(set(self._slots.values()))
-        filters = {number: Filter(number, self._slots[number], program) for number, program in programs.items()}
-        self._ports = sorted(ports)
-        image = compile_image(
-            tables.ranked(), filters, dict.fromkeys(ports, 0), runtime, slots=tables.slots, replay=True
-        )
+        filters = _filters(programs)
+        self._slots = {number: item.slot for number, item in filters.items()}
+        image = compile_image(tables, filters, dict.fromkeys(ports, 0), runtime, states=ports, replay=True)
+        self._destinations = image.destinations
         with contextlib.ExitStack() as own:
             own.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -144,8 +151,14 @@ class KernelEngine:
                     self.maps[name] = own.enter_context(created)
             for wanted in image.maps:
                 if wanted.shared and wanted.program is None:
-                    self.maps[wanted.name] = own.enter_context(create_map(wanted.name, wanted.spec))
+                    self.maps[wanted.name] = own.enter_context(create_shared(wanted))
+            if "meters" in self.maps:
+                for entry in tables.meters.values():
+                    self.maps["meters"].update(entry.slot.to_bytes(4, "little"), pack_meter(entry.spec))
             loaded = own.enter_context(LoadedImage.load("oko_replay", image, self.maps))
+            self._records: RingBuffer | None = None
+            if "packet_ins" in self.maps:
+                self._records = own.enter_context(RingBuffer(self.maps["packet_ins"]))
             self._program = loaded.program
             self._memory = self.maps["replay"].memory()
             own.callback(self._memory.close)
@@ -161,17 +174,45 @@ class KernelEngine:
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
         _U64.pack_into(self._memory, REPLAY_NOW, now)
         _QUESTION.pack_into(self._memory, REPLAY_IN_PORT, in_port, 0, 0, 0)
-        self._program.test_run(frame)
+        after = self._program.test_run(frame).data
         rule, output, drop = _ANSWER.unpack_from(self._memory, REPLAY_RULE)
+        ports, back = self._destinations[output]
+        leaves = ports | {in_port} if back else ports - {in_port}
+        records = self._records.read(_MOST_RECORDS) if self._records is not None else []
         return Decided(
             rule - 1 if rule else None,
-            self._ports[output - 1] if output else None,
+            tuple((port, after) for port in sorted(leaves)),
+            tuple(replace(unpack(record), time=0) for record in records),
             Drop(drop - 1) if drop else None,
         )
+
+    def counts(self, slot: int) -> tuple[int, int]:
+        if "counters" not in self.maps:
+            return 0, 0
+        values = self.maps["counters"].lookup_percpu(slot.to_bytes(4, "little")) or ()
+        per_cpu = [counters.COUNTER.unpack(value) for value in values]
+        return sum(packets for packets, _ in per_cpu), sum(size for _, size in per_cpu)
 
     def program_counts(self, program: int) -> tuple[int, int]:
         if "programs" not in self.maps:
             return 0, 0
         values = self.maps["programs"].lookup_percpu(self._slots[program].to_bytes(4, "little")) or ()
         per_cpu = [counters.PROGRAM.unpack(value) for value in values]
-        return sum(runs for runs, _, _ in per_cpu), sum(matches for _, matches, _ in per_cpu)
+        return sum(runs for runs, _ in per_cpu), sum(matches for _, matches in per_cpu)
+
+
+def usual(ports: Collection[int]) -> dict[int, PortState]:
+    """Ports that are up."""
+    return {port: PortState() for port in ports}
+
+
+def _filters(programs: Mapping[int, Program]) -> dict[int, Filter]:
+    filters: dict[int, Filter] = {}
+    for number, program in programs.items():
+        filters[number] = Filter(number, program_slot({item.slot for item in filters.values()}), program)
+    return filters
+
+
+def _told(told: PacketIn) -> PacketInRecord:
+    slot = told.entry.slot if told.entry is not None else None
+    return PacketInRecord(slot, told.reason, told.table, told.in_port, told.metadata, told.frame)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from oko.compiler.compile import PORT_LIMIT
-from oko.compiler.counters import Drop
+from oko.compiler.portset import PORT_LIMIT
 from oko.errors import LimitExceeded, PortError, UnknownProgram
+from oko.flow.action import LOCAL, MAX_PORT, Output
+from oko.flow.drop import Drop
+from oko.flow.group import GroupCommand, GroupMod, GroupSpec
+from oko.flow.meter import MeterCommand, MeterMod, MeterSpec
+from oko.flow.observer import Observer
+from oko.flow.observer_text import print_observer
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.flow.text import print_rule
@@ -23,25 +28,45 @@ INTERFACES: Final = 64
 OutputHook = Callable[[int, Packet], None]
 
 
-def make_tables(rules: Iterable[Rule], programs: Collection[int]) -> Tables:
-    """The tables that these rules make, added in order. Raises FlowError, UnknownProgram."""
+def make_tables(
+    rules: Iterable[Rule],
+    programs: Collection[int],
+    groups: Iterable[GroupSpec] = (),
+    meters: Iterable[MeterSpec] = (),
+    observers: Iterable[Observer] = (),
+) -> Tables:
+    """The tables that these make, added in order. Raises FlowError, UnknownProgram."""
     tables = Tables()
+    for meter in meters:
+        tables.apply_meter(MeterMod(MeterCommand.ADD, meter))
+    for group in groups:
+        tables.apply_group(GroupMod(GroupCommand.ADD, group))
     for rule in rules:
-        if rule.match.program is not None and rule.match.program not in programs:
-            raise UnknownProgram(
-                f"the rule '{print_rule(rule)}' names program {rule.match.program}: give it with --program"
-            )
+        _expect_program(rule.match.program, programs, f"the rule '{print_rule(rule)}'")
         tables.apply(FlowMod(Command.ADD, rule))
+    for observer in observers:
+        _expect_program(observer.match.program, programs, f"the observer '{print_observer(observer)}'")
+        tables.observe(observer)
     return tables
 
 
+def _expect_program(number: int | None, programs: Collection[int], who: str) -> None:
+    if number is not None and number not in programs:
+        raise UnknownProgram(f"{who} names program {number}: give it with --program")
+
+
 def ports_of(tables: Tables, in_port: int | None) -> list[int]:
-    """The ports of the switch that a replay imagines: those that rules send to or that packets may come from.
+    """The ports of the switch that a replay imagines: those that rules and groups name or that packets may come from.
 
     Raises LimitExceeded, as a switch would.
     """
     ports = set(range(1, INTERFACES + 1)) if in_port is None else {in_port}
-    ports |= {action.port for entry in tables for action in entry.rule.actions}
+    actions = [action for entry in tables for action in entry.rule.actions]
+    buckets = [bucket for group in tables.groups.values() for bucket in group.spec.buckets]
+    actions += [action for bucket in buckets for action in bucket.actions]
+    named = {action.port for action in actions if isinstance(action, Output)}
+    named |= {bucket.watch_port for bucket in buckets if bucket.watch_port is not None}
+    ports |= {port for port in named if port <= MAX_PORT or port == LOCAL}
     if len(ports) > PORT_LIMIT:
         raise LimitExceeded("ports", len(ports), PORT_LIMIT, advice="with --in-port, packets come in by one port only")
     return sorted(ports)
@@ -51,15 +76,16 @@ def ports_of(tables: Tables, in_port: int | None) -> list[int]:
 class Report:
     """What a replay counted. Bytes are whole frames on the wire, without FCS.
 
-    `rules` are in rank order with (packets, bytes), `programs` by id with (runs, matches), `ports` by number with
-    (packets, bytes) sent. `snapped` packets were cut off by the capture and filled up with zeros to their length on
-    the wire; `oversize` ones no XDP program can see, so they were left out.
+    `rules` are by table and rank with (packets, bytes), `programs` by id with (runs, matches), `ports` by number with
+    (packets, bytes) sent; `told` are packets for the controller. `snapped` packets were cut off by the capture and
+    filled up with zeros to their length on the wire; `oversize` ones no XDP program can see, so they were left out.
     """
 
     engine: str
     packets: int = 0
     snapped: int = 0
     oversize: int = 0
+    told: int = 0
     rules: list[tuple[Entry, int, int]] = field(default_factory=list)
     programs: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     ports: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -72,6 +98,7 @@ class Report:
             "packets": self.packets,
             "snapped": self.snapped,
             "oversize": self.oversize,
+            "told": self.told,
             "rules": [
                 {"rule": print_rule(entry.rule), "packets": packets, "bytes": size}
                 for entry, packets, size in self.rules
@@ -99,13 +126,12 @@ def replay(
     """Let `engine`, which was made of `tables` and `programs`, decide all packets.
 
     They come in by `in_port`, or else by the port of their interface. The clock is the capture's, and stands still
-    where the capture's goes back. `output` gets every packet that leaves, with its port.
+    where the capture's goes back. `output` gets every packet that leaves, with its port, without what a packet that the
+    capture cut off was filled up with.
 
     Raises PortError for an interface beyond INTERFACES, and what the iteration raises.
     """
     report = Report(engine.name)
-    won: Counter[int] = Counter()
-    won_bytes: Counter[int] = Counter()
     sent: Counter[int] = Counter()
     sent_bytes: Counter[int] = Counter()
     drops: Counter[Drop] = Counter()
@@ -114,7 +140,8 @@ def replay(
         report.packets += 1
         now = max(now, packet.time_ns)
         frame = packet.data
-        if packet.wire_length > len(frame):
+        missing = max(0, packet.wire_length - len(frame))
+        if missing:
             report.snapped += 1
             frame = frame.ljust(min(packet.wire_length, LONGEST + 1), b"\0")
         if len(frame) > LONGEST:
@@ -124,17 +151,19 @@ def replay(
             decided = Decided(drop=Drop.RUNT)
         else:
             decided = engine.decide(frame, _port(packet.interface) if in_port is None else in_port, now)
-        if decided.slot is not None:
-            won[decided.slot] += 1
-            won_bytes[decided.slot] += len(frame)
-        if decided.port is not None:
-            sent[decided.port] += 1
-            sent_bytes[decided.port] += len(frame)
+        report.told += len(decided.told)
+        for port, after in decided.sent:
+            sent[port] += 1
+            sent_bytes[port] += len(after)
             if output is not None:
-                output(decided.port, packet)
+                captured = after[: len(after) - missing]
+                output(port, replace(packet, data=captured, wire_length=len(after)))
         if decided.drop is not None:
             drops[decided.drop] += 1
-    report.rules = [(entry, won[entry.slot], won_bytes[entry.slot]) for entry in tables.ranked()]
+    report.rules = [
+        (entry, *engine.counts(entry.slot))
+        for entry in sorted(tables, key=lambda entry: (entry.rule.table, *entry.rank))
+    ]
     report.programs = {
         number: (program.name, *engine.program_counts(number)) for number, program in sorted(programs.items())
     }

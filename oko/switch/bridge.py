@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from ofext.extension import NAME_LIMIT
-from oko.compiler.compile import Runtime, compile_image, compile_trial
-from oko.compiler.counters import Drop, program_slot
+from oko.compiler.compile import compile_image, compile_trial
+from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter, Image
-from oko.compiler.pipeline import output_of
+from oko.compiler.ingress import LOOPBACK
+from oko.compiler.meter import METER_LIMIT, MeterCounts
+from oko.compiler.packet_in import PacketInRecord, unpack
+from oko.compiler.runtime import Runtime
 from oko.errors import (
     BadMapAccess,
+    BundleFailed,
     KernelError,
     LimitExceeded,
     MapShapeChanged,
     OkoError,
+    PortError,
     ProgramInUse,
     UnknownMap,
     UnknownProgram,
 )
+from oko.flow.action import Action
+from oko.flow.drop import Drop
+from oko.flow.group import GroupMod
+from oko.flow.meter import MeterEntry, MeterMod
+from oko.flow.observer import Observer, ObserverMod
+from oko.flow.port import PortState
+from oko.flow.reference import Decision, ReferenceSwitch
 from oko.flow.rule import Command, Entry, FlowMod
 from oko.flow.tables import Tables
+from oko.kernel.link_monitor import LinkState, link_state
 from oko.kernel.maps import Map
+from oko.kernel.ringbuf import RingBuffer
 from oko.switch.datapath import Count, Datapath, make_program_maps
 from oko.switch.port import Port
+from oko.switch.timeouts import RemovalReason, Timeouts
 from verifier.check import check
 from verifier.elf import load
 from verifier.program import MapSpec, Program
@@ -34,6 +49,9 @@ from verifier.program import MapSpec, Program
 log = logging.getLogger("oko")
 
 _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "flags")
+_PENDING = 1 << 13
+"""Records of the smallest kind that the ring buffer of packet-ins has room for."""
+_DELETES = (Command.DELETE, Command.DELETE_STRICT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,44 @@ class LoadedFilter:
 
     filter: Filter
     name: str
+
+
+Change = FlowMod | GroupMod | MeterMod | ObserverMod
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A rule that went away, with what it had won."""
+
+    entry: Entry
+    reason: RemovalReason
+    count: Count
+    duration: int
+    """How long it was there, ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortChanged:
+    """A port whose link went up or down, or whose interface went away."""
+
+    port: Port
+
+
+Event = Removed | PacketInRecord | PortChanged
+"""What a bridge tells whoever listens."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Tables as they are to become, and the rules that go away on the way there."""
+
+    tables: Tables
+    removed: list[tuple[Entry, RemovalReason]] = field(default_factory=list)
+
+    def delete(self, entry: Entry, reason: RemovalReason) -> None:
+        """Take one rule away."""
+        self.tables.apply(FlowMod(Command.DELETE_STRICT, entry.rule))
+        self.removed.append((entry, reason))
 
 
 class Bridge:
@@ -53,28 +109,37 @@ class Bridge:
         self.ports = tuple(sorted(ports, key=lambda port: port.number))
         self._datapath = datapath
         self._runtime = runtime
-        self._indices = {port.number: index for index, port in enumerate(self.ports)}
         self._tables = Tables()
+        self._entries: dict[int, Entry] = {}  # by slot
         self._programs: dict[int, LoadedFilter] = {}
+        self._timeouts = Timeouts()
+        self._listeners: list[Callable[[Event], None]] = []
+        self._states = self._port_states()
         datapath.apply(self._compile(self._tables, self._filters()))
 
-    # ---- rules
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Tell `listener` of every event from now on, until what is returned is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
-    def change(self, mods: Sequence[FlowMod]) -> list[OkoError | None]:
-        """Carry out flow_mods, in order; for each what was wrong with it, None if nothing.
+    # ---- rules, groups, meters, observers
+
+    def change(self, mods: Sequence[Change]) -> list[OkoError | None]:
+        """Carry out changes, in order; for each what was wrong with it, None if nothing.
 
         They are compiled together when that succeeds. When it does not, one half is carried out after the other, and so
         on, so that one that goes beyond a limit fails alone.
         """
-        draft = self._tables.copy()
+        draft = _Draft(self._tables.copy())
         outcomes: list[OkoError | None] = []
         for mod in mods:
             try:
-                self._check(mod)
-                draft.apply(mod, now=time.monotonic_ns())
+                self._apply(draft, mod)
                 outcomes.append(None)
             except OkoError as error:
                 outcomes.append(error)
+        if None not in outcomes:
+            return outcomes
         try:
             self._commit(draft)
         except OkoError as error:
@@ -84,14 +149,43 @@ class Bridge:
             return self.change(mods[:middle]) + self.change(mods[middle:])
         return outcomes
 
+    def change_together(self, mods: Sequence[Change]) -> None:
+        """Carry out all changes at one instant for every packet, or none. Raises OkoError; `BundleFailed` says at which
+        of them, if it was one."""
+        draft = _Draft(self._tables.copy())
+        for index, mod in enumerate(mods):
+            try:
+                self._apply(draft, mod)
+            except OkoError as error:
+                raise BundleFailed(index, error) from error
+        self._commit(draft, together=True)
+
     def select(self, mod: FlowMod) -> list[tuple[Entry, Count]]:
         """The rules that a delete like `mod` would be about, in rank order, with what they have won."""
         entries = sorted(self._tables.select(mod), key=lambda entry: (entry.rule.table, *entry.rank))
         return [(entry, self._datapath.count(entry.slot)) for entry in entries]
 
     @property
-    def rules(self) -> int:
-        return len(self._tables)
+    def tables(self) -> Tables:
+        """The tables as they are. Change them with `change`."""
+        return self._tables
+
+    @property
+    def image(self) -> Image | None:
+        """The image that decides packets now."""
+        return self._datapath.image
+
+    def count(self, slot: int) -> Count:
+        """What the rule, group or bucket in this slot has counted."""
+        return self._datapath.count(slot)
+
+    def rule_at(self, slot: int) -> Entry | None:
+        """The rule with this slot, which a PacketInRecord names, if it is still there."""
+        return self._entries.get(slot)
+
+    def meter_counts(self, entry: MeterEntry) -> MeterCounts:
+        """What a meter has counted."""
+        return self._datapath.meter_counts(entry.slot)
 
     def drops(self) -> dict[Drop, Count]:
         """The packets that no rule dropped and that were dropped all the same."""
@@ -101,10 +195,103 @@ class Bridge:
         """The packets that found no pipeline."""
         return self._datapath.fallthrough()
 
+    def expire(self) -> None:
+        """Take the rules away whose time is over."""
+        now = time.monotonic_ns()
+        over = list(self._timeouts.expired(now, lambda slot: self._datapath.count(slot).packets))
+        if not over:
+            return
+        draft = _Draft(self._tables.copy())
+        for entry, reason in over:
+            draft.delete(entry, reason)
+        try:
+            self._commit(draft)
+        except OkoError as error:
+            log.warning("bridge %s: %d rules could not be taken away in time: %s", self.name, len(over), error)
+
+    @property
+    def next_expiry(self) -> int | None:
+        """When `expire` has to be called next: ns of the monotonic clock, None if no rule has a timeout."""
+        return self._timeouts.next
+
+    # ---- ports and packets
+
     def is_live(self, port: Port) -> bool:
-        """Whether the port's interface is still there. One that went away, or to another namespace, does not come
-        back: what rules send to it is dropped."""
+        """Whether the port's interface is still there. What rules send to one that went away, or to another namespace,
+        is dropped."""
         return self._datapath.carries(port.name, port.ifindex)
+
+    def is_up(self, port: Port) -> bool:
+        """Whether the port's link is up, as it was when `refresh_ports` last looked."""
+        return self._states[port.number].live
+
+    def refresh_ports(self, *, again: bool = False) -> None:
+        """Look at the links again; groups that watch a port that changed choose anew. With `again` the image is made
+        anew in any case: the kernel forgets where packets leave by when an interface goes away, though it may come
+        back under the same number."""
+        before, self._states = self._states, self._port_states()
+        changed = [port for port in self.ports if before[port.number] != self._states[port.number]]
+        if not changed and not again:
+            return
+        try:
+            self._commit(_Draft(self._tables), again=again)
+        except OkoError as error:
+            log.warning("bridge %s: the tables do not follow the ports: %s", self.name, error)
+        for port in changed:
+            how = "up" if self.is_up(port) else "down" if self.is_live(port) else "gone"
+            log.info("bridge %s: port %d (%s) is %s", self.name, port.number, port.name, how)
+            self._tell(PortChanged(port))
+
+    def adopt_port(self, port: Port) -> None:
+        """Let `port`, which carries the datapath's stub already, be the port of its number from now on."""
+        self.ports = tuple(port if other.number == port.number else other for other in self.ports)
+        self.refresh_ports(again=True)
+
+    def packet_ins(self) -> RingBuffer:
+        """What `deliver` reads; its descriptor is readable when there is something."""
+        return self._datapath.packet_ins
+
+    def deliver(self, limit: int) -> None:
+        """Tell the listeners of packets for the controller, at most `limit` of them."""
+        for record in self._datapath.packet_ins.read(limit):
+            self._tell(unpack(record))
+
+    def lost_packet_ins(self) -> int:
+        """Packets for the controller that found no room."""
+        return self._datapath.lost_packet_ins()
+
+    def packet_out(self, actions: Sequence[Action], frame: bytes, in_port: int) -> None:
+        """Carry out the actions on a frame of the controller's, as if it had come in by `in_port`.
+
+        What goes to a port that is down is dropped, as it is of packets. Raises BadAction before anything is done,
+        PortError and KernelError for what could not be sent when the rest has been.
+        """
+        refused: list[OkoError] = []
+
+        def enter(inner: bytes) -> Decision:
+            try:
+                self._datapath.enter(inner, self._ingress(in_port))
+            except OkoError as error:
+                refused.append(error)
+            return Decision()
+
+        switch = ReferenceSwitch(self._tables, {}, self._states)
+        decision = switch.execute(actions, frame, in_port, time.monotonic_ns(), enter)
+        for slot, packets in switch.counters.packets.items():
+            self._datapath.add_count(slot, Count(packets, switch.counters.bytes[slot]))
+        interfaces = self._interfaces()
+        for number, sent in decision.sent:
+            ifindex = interfaces[number]
+            if ifindex is None or not self._states[number].live:
+                continue
+            try:
+                self._datapath.send(ifindex, sent)
+            except (PortError, KernelError) as error:
+                refused.append(error)
+        for told in decision.packet_ins:
+            self._tell(PacketInRecord(None, told.reason, told.table, in_port, told.metadata, told.frame))
+        if refused:
+            raise refused[0]
 
     # ---- programs
 
@@ -130,7 +317,7 @@ class Bridge:
         made = make_program_maps(item, self._new_maps(item, replaced.filter.program if replaced else None, fresh_maps))
         try:
             self._datapath.try_program(compile_trial(item, self._interfaces(), self._runtime), made)
-            named = bool(self._naming(program_id))
+            named = bool(self._naming(program_id) or self._observing(program_id))
             image = self._compile(self._tables, {**self._filters(), program_id: item}) if named else None
             if verify_only:
                 if image is not None:
@@ -155,17 +342,21 @@ class Bridge:
         return loaded
 
     def unload(self, program_id: int, *, force: bool = False) -> None:
-        """Unload a program; with `force` the rules that name it go with it. Raises UnknownProgram, ProgramInUse."""
+        """Unload a program; with `force` the rules and observers that name it go with it. Raises UnknownProgram,
+        ProgramInUse."""
         loaded = self.program(program_id)
-        naming = self._naming(program_id)
-        if naming and not force:
+        naming, observing = self._naming(program_id), self._observing(program_id)
+        if (naming or observing) and not force:
             raise ProgramInUse(
-                f"program {program_id} is named by {len(naming)} rules: delete them first, or unload with force"
+                f"program {program_id} is named by {len(naming)} rules and {len(observing)} observers: "
+                "delete them first, or unload with force"
             )
-        if naming:
-            draft = self._tables.copy()
+        if naming or observing:
+            draft = _Draft(self._tables.copy())
             for entry in naming:
-                draft.apply(FlowMod(Command.DELETE_STRICT, entry.rule))
+                draft.delete(entry, RemovalReason.DELETE)
+            for observer in observing:
+                draft.tables.unobserve(observer)
             self._commit(draft)
         del self._programs[program_id]
         self._datapath.forget_maps(loaded.filter, [spec.name for spec in loaded.filter.program.maps])
@@ -220,32 +411,103 @@ class Bridge:
     def _naming(self, program_id: int) -> list[Entry]:
         return [entry for entry in self._tables if entry.rule.match.program == program_id]
 
-    def _check(self, mod: FlowMod) -> None:
-        """What the tables alone cannot know: ports and programs."""
-        if mod.command in (Command.DELETE, Command.DELETE_STRICT):
-            return
-        output_of(mod.rule, self._indices)
-        if mod.command is Command.ADD and mod.rule.match.program is not None:
-            self.program(mod.rule.match.program)
+    def _observing(self, program_id: int) -> list[Observer]:
+        return [observer for observer in self._tables.observers if observer.match.program == program_id]
+
+    def _apply(self, draft: _Draft, mod: Change) -> None:
+        """Carry out one change, having looked at what the tables alone cannot know: programs."""
+        now, tables = time.monotonic_ns(), draft.tables
+        match mod:
+            case FlowMod():
+                if mod.command is Command.ADD and mod.rule.match.program is not None:
+                    self.program(mod.rule.match.program)
+                selected = list(tables.select(mod)) if mod.command in _DELETES else []
+                tables.apply(mod, now=now)
+                draft.removed += ((entry, RemovalReason.DELETE) for entry in selected)
+            case GroupMod():
+                before = list(tables)
+                tables.apply_group(mod, now=now)
+                draft.removed += ((entry, RemovalReason.GROUP_DELETE) for entry in _missing(before, tables))
+            case MeterMod():
+                before = list(tables)
+                tables.apply_meter(mod, now=now)
+                draft.removed += ((entry, RemovalReason.DELETE) for entry in _missing(before, tables))
+            case ObserverMod(observer, add=True):
+                if observer.match.program is not None:
+                    self.program(observer.match.program)
+                tables.observe(observer)
+            case ObserverMod(observer):
+                tables.unobserve(observer)
 
     def _compile(self, tables: Tables, filters: dict[int, Filter]) -> Image:
-        return compile_image(tables.ranked(), filters, self._interfaces(), self._runtime, slots=tables.slots)
+        return compile_image(tables, filters, self._interfaces(), self._runtime, states=self._states)
 
     def _interfaces(self) -> dict[int, int | None]:
         """The ifindex of each port, None of those that are gone."""
         return {port.number: port.ifindex if self.is_live(port) else None for port in self.ports}
 
-    def _commit(self, draft: Tables) -> None:
-        """Make `draft` the tables. Raises OkoError, and then nothing has changed."""
-        self._datapath.apply(self._compile(draft, self._filters()))
-        freed = {entry.slot for entry in self._tables} - {entry.slot for entry in draft}
-        self._tables = draft
-        if freed:
-            try:
-                self._datapath.release(freed)
-                draft.release(freed)
-            except KernelError as error:
-                log.warning("bridge %s: %d counters stay unused: %s", self.name, len(freed), error)
+    def _port_states(self) -> dict[int, PortState]:
+        """What the tables need to know of the ports."""
+        return {port.number: PortState(live=self.is_live(port) and _is_up(port.ifindex)) for port in self.ports}
+
+    def _ingress(self, number: int) -> int:
+        """The interface that a packet of the controller's seems to come from."""
+        for port in self.ports:
+            if port.number == number:
+                return port.ifindex
+        return LOOPBACK
+
+    def _tell(self, event: Event) -> None:
+        for listener in list(self._listeners):
+            listener(event)
+
+    def _commit(self, draft: _Draft, *, together: bool = False, again: bool = False) -> None:
+        """Make `draft` the tables; with `together` all of it at one instant, with `again` in an image made anew. Raises
+        OkoError, and then nothing has changed."""
+        before, tables = self._tables, draft.tables
+        if tables.meter_slots > METER_LIMIT:
+            raise LimitExceeded(
+                "meters, with one more for each that is modified",
+                tables.meter_slots,
+                METER_LIMIT,
+                advice="delete one first",
+            )
+        charged = before.used_meter_slots()
+        for meter in tables.meters.values():
+            if meter.slot not in charged:
+                self._datapath.set_meter(meter.slot, meter.spec)
+        self._datapath.apply(self._compile(tables, self._filters()), at_once=together, again=again)
+        # From here on packets are decided by the draft: nothing below may fail the change.
+        now = time.monotonic_ns()
+        self._tables = tables
+        self._entries |= {entry.slot: entry for entry in tables}
+        for entry in _missing(before, tables):
+            self._timeouts.forget(entry)
+        for entry in tables:
+            self._timeouts.watch(entry, now)
+        counts = self._settle()
+        for entry, reason in draft.removed:
+            if entry.rule.send_removed:
+                self._tell(Removed(entry, reason, counts.get(entry.slot, Count()), now - entry.installed))
+
+    def _settle(self) -> dict[int, Count]:
+        """Give back the slots that are used no longer, once no packet is charged or counts in them, and none that
+        names them is on its way to the controllers. Returns what they had counted."""
+        slots, meters = self._tables.unused_slots(), self._tables.unused_meter_slots()
+        if not slots and not meters:
+            return {}
+        try:
+            self._datapath.settle()
+            self.deliver(_PENDING)
+            counts = self._datapath.clear(slots)
+        except KernelError as error:
+            log.warning("bridge %s: %d counters stay unused: %s", self.name, len(slots), error)
+            return {slot: self._datapath.count(slot) for slot in slots}
+        self._tables.release(slots)
+        self._tables.release_meters(meters)
+        for slot in slots:
+            self._entries.pop(slot, None)
+        return counts
 
     def _new_maps(self, item: Filter, replaced: Program | None, fresh_maps: bool) -> list[MapSpec]:
         """The maps of a program that have to be made: those that the program it replaces does not hand on."""
@@ -264,6 +526,17 @@ class Bridge:
                     "ask for fresh maps to give up its content"
                 )
         return wanted
+
+
+def _missing(before: Iterable[Entry], tables: Tables) -> list[Entry]:
+    """The entries that `tables` do not have any more, not even with other instructions."""
+    ages = {entry.age for entry in tables}
+    return [entry for entry in before if entry.age not in ages]
+
+
+def _is_up(ifindex: int) -> bool:
+    state = link_state(ifindex)
+    return isinstance(state, LinkState) and state.live
 
 
 def _close(maps: Iterable[Map]) -> None:

@@ -15,18 +15,23 @@ from types import TracebackType
 from typing import Final, Self
 
 from oko.compiler import counters
-from oko.compiler.counters import Drop
-from oko.compiler.image import Filter, Image
-from oko.compiler.pipeline import RULES, age_of
+from oko.compiler.image import Filter, Image, ImageMap
+from oko.compiler.lookup import RULES, age_of
+from oko.compiler.meter import MeterCounts, pack_meter, unpack_meter
+from oko.compiler.runtime import Runtime
 from oko.errors import BridgeError, KernelError
+from oko.flow.drop import Drop
+from oko.flow.meter import MeterSpec
 from oko.kernel import bpffs
 from oko.kernel.btf import load_btf
 from oko.kernel.grace import wait_for_programs
+from oko.kernel.inject import Injector, run_through
 from oko.kernel.interface import exists
 from oko.kernel.link import Link, attach_xdp
 from oko.kernel.maps import Map
 from oko.kernel.program import LoadedProgram, load_program
-from oko.switch.loaded_image import LoadedImage, create_map
+from oko.kernel.ringbuf import RingBuffer
+from oko.switch.loaded_image import LoadedImage, create_map, create_shared
 from verifier import isa
 from verifier.program import MapSpec, Program, ReferenceKind
 
@@ -34,6 +39,8 @@ log = logging.getLogger("oko")
 
 DEFAULT_BPFFS: Final = Path("/sys/fs/bpf")
 _INDEX_0: Final = bytes(4)
+_GROWING: Final = ("arguments", "unions")
+"""Maps that rules refer to, and to which elements may be added while packets read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Datapath:
     """Owns the slot, the stub on every port, the maps that outlive an image, and the current image. A context
     manager: leaving it gives up the descriptors and leaves the pins."""
 
-    def __init__(self, bridge: str, mount: Path, stub: Program) -> None:
+    def __init__(self, bridge: str, mount: Path, stub: Program, runtime: Runtime) -> None:
         """Make the pins of `bridge` under `mount`. Raises KernelError, and BridgeError when they are there already."""
         bpffs.require_bpffs(mount)
         self.pins = pins_of(bridge, mount)
@@ -72,10 +79,13 @@ class Datapath:
             self._stub_maps = {spec.name: self._own.enter_context(create_map(spec.name, spec)) for spec in stub.maps}
             self._stub = self._own.enter_context(_load_stub(stub, self._stub_maps))
             self._stub_maps["slot"].pin(self.pins / "slot")
-            for spec in (counters.counters(0), counters.DROPS, counters.PROGRAMS, counters.SEQUENCE):
-                created = create_map(spec.name, spec)
-                self._stage(spec.name, created)
-                self._install(spec.name, spec, created)
+            own = [ImageMap(spec.name, spec) for spec in (counters.counters(0), counters.DROPS, counters.PROGRAMS)]
+            for wanted in (*own, *runtime.maps):
+                created = create_shared(wanted)
+                self._stage(wanted.name, created)
+                self._install(wanted.name, wanted.spec, created)
+            self._injector = self._own.enter_context(Injector())
+            self.packet_ins = self._own.enter_context(RingBuffer(self._maps["packet_ins"]))
         except BaseException:
             self.remove()
             raise
@@ -86,39 +96,46 @@ class Datapath:
         return self._image.image if self._image else None
 
     def attach(self, name: str, ifindex: int) -> None:
-        """Put the stub on an interface. Raises PortError, KernelError."""
-        link = self._own.enter_context(attach_xdp(self._stub, ifindex))
-        self._links[name] = link
-        link.pin(self.pins / "links" / bpffs.pin_name(name))
+        """Put the stub on an interface, in the place of an earlier one of that name. Raises PortError, KernelError."""
+        pin = self.pins / "links" / bpffs.pin_name(name)
+        if (earlier := self._links.pop(name, None)) is not None:
+            earlier.detach()
+            earlier.close()
+            pin.unlink(missing_ok=True)
+        link = self._links[name] = attach_xdp(self._stub, ifindex)
+        link.pin(pin)
 
     def carries(self, name: str, ifindex: int) -> bool:
         """Whether the interface that the port was attached by is still in this namespace; true of one not attached."""
         link = self._links.get(name)
         return link is None or (link.info().ifindex == ifindex and exists(ifindex))
 
-    def apply(self, image: Image, fresh: Mapping[str, Map] | None = None) -> None:
+    def apply(
+        self, image: Image, fresh: Mapping[str, Map] | None = None, *, at_once: bool = False, again: bool = False
+    ) -> None:
         """Let `image` decide packets from now on: every packet is decided by the old one or by the new one.
 
         `fresh` are maps of programs, by their name in the image, that take the place of those of the same name; they
         belong to the datapath once this returns.
 
         An image that differs from the current one only by rules added to hashes is not loaded: the rules go into the
-        maps, older ones first, so that the tables in between are those that the flow_mods made one by one. An element
-        is never changed or removed in a map that packets read: the kernel would reuse it under the eyes of a reader.
+        maps, older ones first, so that the tables in between are those that the flow_mods made one by one; with
+        `at_once` there must be none in between, and with `again` it is loaded in any case. An element is never changed
+        or removed in a map that packets read: the kernel would reuse it under the eyes of a reader.
 
         Raises KernelRejected and KernelError; the old image goes on then.
         """
         current = self._image
-        if current is not None and not fresh and image.same_shape(current.image):
+        if current is not None and not fresh and not again and image.same_shape(current.image):
             added = _additions(current.image, image)
-            if added is not None:
+            if added is not None and not (at_once and sum(name.startswith(RULES) for name, _, _ in added) > 1):
                 self._insert(current, image, added)
                 return
         with contextlib.ExitStack() as undo:
             renewed = dict(fresh or {})
             for wanted in image.maps:
                 if wanted.shared and wanted.program is None and self._specs[wanted.name] != wanted.spec:
-                    renewed[wanted.name] = undo.enter_context(create_map(wanted.name, wanted.spec))
+                    renewed[wanted.name] = undo.enter_context(create_shared(wanted))
             for name, created in renewed.items():
                 undo.callback(self._stage(name, created).unlink, missing_ok=True)
             self._swap(LoadedImage.load("oko_pipeline", image, {**self._maps, **renewed}))
@@ -157,18 +174,52 @@ class Datapath:
         """Let the counters of a program's slot begin at zero."""
         self._maps["programs"].update(slot.to_bytes(4, "little"), bytes(counters.PROGRAM.size))
 
-    def release(self, slots: Collection[int]) -> None:
-        """Wait until no packet counts in these slots of rules, which no image has any more, and set them to zero."""
+    def settle(self) -> None:
+        """Wait until every packet that an earlier image decides has been decided. Raises KernelError."""
         wait_for_programs()
+
+    def clear(self, slots: Collection[int]) -> dict[int, Count]:
+        """Set the counters in these slots, where no packet counts, to zero. Returns what they were. Raises
+        KernelError."""
+        counts = {slot: self.count(slot) for slot in slots}
         counted = self._maps["counters"]
         for slot in slots:
             # The map does not grow for an image that counts nothing: that of a bridge without ports.
             if slot < counted.max_entries:
                 counted.update(slot.to_bytes(4, "little"), bytes(counters.COUNTER.size))
             self._carried.pop(slot, None)
+        return counts
+
+    def add_count(self, slot: int, count: Count) -> None:
+        """Count what user space did in the place of the pipeline."""
+        self._carried[slot] = self._carried.get(slot, Count()) + count
+
+    def set_meter(self, slot: int, spec: MeterSpec) -> None:
+        """Let a meter begin with full buckets in a slot that no packet is charged in. Raises KernelError."""
+        self._maps["meters"].update(slot.to_bytes(4, "little"), pack_meter(spec))
+
+    def meter_counts(self, slot: int) -> MeterCounts:
+        """What the meter in this slot has counted."""
+        value = self._maps["meters"].lookup(slot.to_bytes(4, "little"))
+        return unpack_meter(value or b"")
+
+    def lost_packet_ins(self) -> int:
+        """Packets for the controller that found no room in the ring buffer."""
+        values = self._maps["packet_in_drops"].lookup_percpu(_INDEX_0) or ()
+        return sum(int.from_bytes(value, "little") for value in values)
+
+    def send(self, ifindex: int, frame: bytes) -> None:
+        """Send a frame out of an interface. Raises PortError, KernelError."""
+        self._injector.send(ifindex, frame)
+
+    def enter(self, frame: bytes, ifindex: int) -> None:
+        """Let the pipeline decide a frame as if it had come in by an interface. Raises PortError for a frame that is
+        too long for that, KernelError."""
+        if self._image is not None:
+            run_through(self._image.program.fd, frame, ifindex)
 
     def count(self, slot: int) -> Count:
-        """What the rule in this slot has won."""
+        """What the rule, group or bucket in this slot has counted."""
         return self._read("counters", slot) + self._carried.get(slot, Count())
 
     def drops(self) -> dict[Drop, Count]:
@@ -188,11 +239,11 @@ class Datapath:
 
     def close(self) -> None:
         """Give up every descriptor. The pins stay, and with them the datapath."""
+        self._own.close()
         if self._image is not None:
             self._image.close()
-        for held in self._maps.values():
+        for held in (*self._links.values(), *self._maps.values()):
             held.close()
-        self._own.close()
 
     def remove(self) -> None:
         """Take the datapath away: off every port, then its pins."""
@@ -236,8 +287,7 @@ class Datapath:
         for key, values in counted.items_percpu():
             count = _sum(values)
             if count.packets:
-                slot = int.from_bytes(key, "little")
-                self._carried[slot] = self._carried.get(slot, Count()) + count
+                self.add_count(int.from_bytes(key, "little"), count)
 
     def _stage(self, name: str, created: Map) -> Path:
         """Pin a map beside the place where it will be pinned. Raises KernelError."""
@@ -313,16 +363,19 @@ def _load_stub(stub: Program, maps: Mapping[str, Map]) -> LoadedProgram:
 
 
 def _additions(old: Image, new: Image) -> list[tuple[str, bytes, bytes]] | None:
-    """The elements that turn the maps of `old` into those of `new`, older rules first, if it takes no more than that:
-    (map, key, value)."""
-    added: list[tuple[str, bytes, bytes]] = []
+    """The elements that turn the maps of `old` into those of `new`, if it takes no more than that: (map, key, value).
+    First what rules refer to, then the rules, the older first."""
+    referred: list[tuple[str, bytes, bytes]] = []
+    rules: list[tuple[str, bytes, bytes]] = []
     for before, after in zip(old.maps, new.maps, strict=True):
         if before.entries == after.entries:
             continue
-        if not before.name.startswith(RULES) or not before.entries.items() <= after.entries.items():
+        is_rules = before.name.startswith(RULES)
+        if not (is_rules or before.name in _GROWING) or not before.entries.items() <= after.entries.items():
             return None
+        added = rules if is_rules else referred
         added += ((after.name, key, after.entries[key]) for key in after.entries.keys() - before.entries.keys())
-    return sorted(added, key=lambda element: age_of(element[2]))
+    return referred + sorted(rules, key=lambda element: age_of(element[2]))
 
 
 def _sum(values: tuple[bytes, ...]) -> Count:

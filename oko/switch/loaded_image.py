@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from oko.compiler.image import Image
+from oko.compiler.image import Image, ImageMap
 from oko.kernel.btf import Btf, load_btf
 from oko.kernel.maps import Map
 from oko.kernel.program import LoadedProgram, load_program
@@ -15,8 +15,9 @@ from verifier import isa
 from verifier.program import MapSpec, ReferenceKind
 
 
-def create_map(name: str, spec: MapSpec, btf: Btf | None = None) -> Map:
-    """The map that `spec` describes, with its initial content; frozen if the spec says so. Raises KernelError."""
+def create_map(name: str, spec: MapSpec, btf: Btf | None = None, inner: Map | None = None) -> Map:
+    """The map that `spec` describes, with its initial content; frozen if the spec says so. `inner` is the pattern of
+    the maps that a map of maps takes. Raises KernelError."""
     typed = btf is not None and spec.value_type != 0 and spec.initial is None
     created = Map.create(
         name,
@@ -28,6 +29,7 @@ def create_map(name: str, spec: MapSpec, btf: Btf | None = None) -> Map:
         btf_fd=btf.fd if btf is not None and typed else 0,
         key_type=spec.key_type if typed else 0,
         value_type=spec.value_type if typed else 0,
+        inner=inner,
     )
     try:
         if spec.initial is not None:
@@ -38,6 +40,30 @@ def create_map(name: str, spec: MapSpec, btf: Btf | None = None) -> Map:
         created.close()
         raise
     return created
+
+
+def create_shared(wanted: ImageMap) -> Map:
+    """A map of Oko's own that outlives an image. Raises KernelError."""
+    if wanted.btf is None:
+        return create_map(wanted.name, wanted.spec)
+    with load_btf(wanted.btf) as btf:
+        return create_map(wanted.name, wanted.spec, btf)
+
+
+def _create(wanted: ImageMap) -> Map:
+    """A map that is an image's alone, with its content."""
+    with contextlib.ExitStack() as made:
+        inner = {key: made.enter_context(_create(each)) for key, each in wanted.inner.items()}
+        pattern = next(iter(inner.values()), None)
+        created = create_map(wanted.name, wanted.spec, inner=pattern)
+        try:
+            created.update_batch(wanted.entries.items())
+            for key, held in inner.items():
+                created.update(key, held.fd.to_bytes(4, "little"))
+        except BaseException:
+            created.close()
+            raise
+        return created
 
 
 class LoadedImage:
@@ -55,11 +81,7 @@ class LoadedImage:
         with contextlib.ExitStack() as own:
             maps: dict[str, Map] = {}
             for wanted in image.maps:
-                if wanted.shared:
-                    maps[wanted.name] = shared[wanted.name]
-                else:
-                    maps[wanted.name] = own.enter_context(create_map(wanted.name, wanted.spec))
-                    maps[wanted.name].update_batch(wanted.entries.items())
+                maps[wanted.name] = shared[wanted.name] if wanted.shared else own.enter_context(_create(wanted))
             references = {
                 reference.instruction: (
                     maps[reference.name],

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from oko.compiler.compile import Runtime
+from oko.compiler.runtime import Runtime
 from oko.errors import NotReadable
 from verifier.elf import load
 from verifier.program import Program
@@ -17,18 +17,17 @@ OBJECTS: Final = Path(os.environ.get("OKO_OBJECTS", Path(__file__).parents[2] / 
 
 def read_runtime() -> Runtime:
     """The C half of every image. Raises NotReadable."""
-    return Runtime.of(_read("parser", "runtime"))
+    return Runtime.read(_read)
 
 
 def read_stub() -> Program:
     """The program that every port carries. Raises NotReadable."""
-    return _read("stub", "xdp")
+    return load(_read("stub"), section="xdp")
 
 
-def _read(name: str, section: str) -> Program:
+def _read(name: str) -> bytes:
     path = OBJECTS / "runtime" / f"{name}.o"
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise NotReadable(f"{path}: {error.strerror}: build the runtime with 'make objects'") from None
-    return load(data, section=section)

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import pytest
+import copy
+from collections.abc import Iterable, Sequence
 
-from oko.compiler.assembler import Assembler, Label, Register
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from oko.compiler import assembler
+from oko.compiler.assembler import REACH, Assembler, Label, Register
 from oko.errors import LimitExceeded
 from verifier import isa
 from verifier.isa import Instruction
@@ -82,20 +88,117 @@ def test_jumps_to_the_next_instruction_are_left_out() -> None:
     assert asm.finish() == (Instruction(isa.JMP | isa.JNE | isa.K, 1, 0, 1, 0), set_to(1), EXIT)
 
 
-@pytest.mark.parametrize(("between", "fits"), [(32767, True), (32768, False)])
-def test_the_longest_jump(between: int, fits: bool) -> None:
+def walk(instructions: Sequence[Instruction], choices: Iterable[bool]) -> list[int]:
+    """The constants that are set on the way to the exit; `choices` decides the conditional jumps."""
+    choosing, place, seen = iter(choices), 0, []
+    while instructions[place].opcode != isa.OPCODE_EXIT:
+        instruction = instructions[place]
+        place += 1
+        if instruction.opcode == set_to(0).opcode:
+            seen.append(instruction.imm)
+        elif instruction.opcode == isa.JMP | isa.JA or next(choosing):
+            assert instruction.offset >= 0
+            place += instruction.offset
+    return seen
+
+
+@st.composite
+def functions(draw: st.DrawFn) -> Assembler:
+    """Constants in order, with jumps between them to places below."""
+    asm = Assembler()
+    length = draw(st.integers(1, 120))
+    labels = [Label(f"place {number}") for number in range(length + 1)]
+    for number in range(length):
+        asm.place(labels[number])
+        if draw(st.integers(0, 3)):
+            asm.set(R0, number)
+        else:
+            target = labels[draw(st.integers(number + 1, length))]
+            if draw(st.booleans()):
+                asm.jump(target)
+            else:
+                asm.jump_if_value(isa.JEQ, R1, 0, target)
+    asm.place(labels[length])
+    asm.exit()
+    return asm
+
+
+@given(functions(), st.lists(st.booleans(), min_size=120, max_size=120))
+def test_islands_change_no_way(asm: Assembler, choices: list[bool]) -> None:
+    direct = copy.deepcopy(asm).finish()
+    for reach in (64, 80):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(assembler, "REACH", reach)
+            laid = copy.deepcopy(asm)
+            try:
+                found = laid.finish()
+            except LimitExceeded:
+                event("too many targets for one island")
+                continue
+        event(f"islands: {len(found) > len(direct)}")
+        assert walk(found, choices) == walk(direct, choices)
+        assert max(i.offset for i in found) < reach
+        before = [False, *(i.opcode in (isa.JMP | isa.JA, isa.OPCODE_EXIT) for i in found)]
+        reached = {index + 1 + i.offset for index, i in enumerate(found) if i.opcode & isa.CLASS_MASK != isa.ALU64}
+        assert all(index in reached or not before[index] for index in range(len(found))), (
+            "the kernel wants no dead code"
+        )
+
+
+@pytest.mark.parametrize(
+    ("between", "islands"),
+    [
+        (REACH // 2, 0),
+        (REACH - 16, 0),
+        pytest.param(REACH, 1, id="one island"),
+        pytest.param(10 * REACH, 10, id="from island to island"),
+    ],
+)
+def test_long_jumps_go_by_islands(between: int, islands: int) -> None:
     asm, end = Assembler(), Label("end")
     asm.jump_if_value(isa.JEQ, R1, 0, end)
     for _ in range(between):
         asm.set(R0, 0)
     asm.place(end)
+    asm.map(R1, "known")
+    asm.exit()
+    made = asm.finish()
+    assert len(made) == between + 4 + 2 * islands
+    assert max(instruction.offset for instruction in made) < REACH
+    assert walk(made, [True]) == []
+    assert len(walk(made, [False])) == between
+    assert made[asm.references[0].instruction].opcode == isa.LDDW
+
+
+def test_the_halves_of_a_wide_instruction_stay_together() -> None:
+    asm, end = Assembler(), Label("end")
+    asm.jump_if_value(isa.JEQ, R1, 0, end)
+    for _ in range(3 * REACH):
+        asm.set(R0, 1 << 40)
+    asm.place(end)
+    asm.exit()
+    made = asm.finish()
+    assert len(made) > 6 * REACH + 2
+    assert all(made[index + 1].opcode == 0 for index, each in enumerate(made) if each.opcode == isa.LDDW)
+
+
+@pytest.mark.parametrize(("targets", "fits"), [(REACH // 2 - 8, True), (REACH // 2 - 7, False)])
+def test_an_island_has_room_for_so_many(targets: int, fits: bool) -> None:
+    asm, labels = Assembler(), [Label(f"target {number}") for number in range(targets)]
+    for label in labels:
+        asm.jump_if_value(isa.JEQ, R1, 0, label)
+    for _ in range(REACH):
+        asm.set(R0, 0)
+    for label in labels:
+        asm.place(label)
+        asm.set(R0, 1)
     asm.exit()
     if fits:
-        assert asm.finish()[0].offset == 32767
+        assert max(instruction.offset for instruction in asm.finish()) < REACH
     else:
         with pytest.raises(LimitExceeded) as raised:
             asm.finish()
-        assert (raised.value.used, raised.value.limit) == (32768, 32767)
+        assert (raised.value.used, raised.value.limit) == (targets, targets - 1)
 
 
 def test_a_later_note_at_the_same_place_counts() -> None:

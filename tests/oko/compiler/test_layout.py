@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from oko.compiler.layout import KeyLayout, Lowered
+from oko.compiler.layout import WORD, KeyLayout, Lowered, PacketLayout
 from oko.errors import NotReadable
 from oko.flow.text import parse_rule
-from tests.oko.compiler.objects import runtime
+from tests.oko.compiler.objects import filter_program, runtime
 from tests.oko.compiler.test_plan import LAYOUT, MEMBERS
 
 
@@ -41,8 +41,12 @@ def test_words_are_the_bytes_in_memory() -> None:
 
 def test_the_layout_comes_from_the_parser() -> None:
     layout = runtime().layout
-    assert layout.size == 32
-    assert layout.members["ipv4_src"] == (8, 4)
+    assert layout.key.members["ipv4_src"] == (8, 4)
+    assert layout.key.size % WORD == 0
+    last = max(offset + size for offset, size in layout.key.members.values())
+    assert layout.key.size - WORD < last <= layout.key.size
+    assert layout.offsets["key"] + layout.key.size <= layout.offsets["outputs"] < layout.size
+    assert layout.offsets["set.kinds"] == layout.offsets["set.fields"] + 8
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,10 @@ def test_the_layout_comes_from_the_parser() -> None:
 def test_a_key_that_cannot_be(size: int, missing: str, message: str) -> None:
     with pytest.raises(NotReadable, match=message):
         KeyLayout(size, {name: place for name, place in MEMBERS.items() if name != missing})
+
+
+def test_a_runtime_of_another_time_is_not_readable() -> None:
+    with pytest.raises(NotReadable, match="compile it with -g"):
+        PacketLayout.of(None)
+    with pytest.raises(NotReadable, match="does not describe struct oko_packet: rebuild the objects"):
+        PacketLayout.of(filter_program("odd_port").btf)

@@ -6,6 +6,7 @@ from oko.compiler.assembler import Assembler, Register
 from oko.compiler.image import Filter
 from oko.compiler.link import FUNCTION_LIMIT, from_filter, generated, link
 from oko.compiler.replay import SUBSTITUTES
+from oko.compiler.typeinfo import Prototype
 from oko.errors import LimitExceeded
 from tests.oko.compiler.objects import filter_program
 from verifier import isa
@@ -47,9 +48,9 @@ def test_a_filter_keeps_its_instructions() -> None:
     linked = link([main, from_filter(Filter(9, 0, program), {})])
     base = len(main.instructions)
     assert linked.instructions[base:] == program.instructions
-    assert [(info.name, info.start - base, info.is_global) for info in linked.infos[1:]] == [
-        ("per_source", 0, True),
-        ("packets_of", program.functions[1].start, False),
+    assert [(info.name, info.start - base, info.prototype) for info in linked.infos[1:]] == [
+        ("per_source", 0, Prototype.CONTEXT),
+        ("packets_of", program.functions[1].start, Prototype.STATIC),
     ]
     assert {(r.kind, r.name) for r in linked.references} == {(ReferenceKind.MAP, "9.sources")}
     starts = {line.instruction for line in linked.lines}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from oko.compiler.layout import KeyLayout
+from oko.compiler.layout import WORD, KeyLayout
 from oko.compiler.plan import INLINE_LIMIT, Plan, plan
 from oko.flow.fields import FIELDS
 from oko.flow.rule import Entry, Rule
@@ -18,18 +18,26 @@ from tests.oko.compiler.strategies import LARGE_SHAPES, VALUES, make_tables, mat
 
 SIZES = {"in_port": 4, "eth_type": 2, "ip_proto": 1, "ip_tos": 1, "ipv4_src": 4, "ipv4_dst": 4}
 SIZES |= {"tp_src": 2, "tp_dst": 2, "eth_src": 6, "eth_dst": 6}
+USED = tuple(SIZES)
+"""The members that the rules here look at: they come first in the key; all others are there, and zero."""
+SIZES |= {
+    item.member: max(-(-(other.shift + other.bits) // 8) for other in FIELDS if other.member == item.member)
+    for item in FIELDS
+    if item.member and item.member not in USED
+}
+SIZES["padding"] = -sum(SIZES.values()) % WORD
 MEMBERS = {name: (sum(list(SIZES.values())[:index]), size) for index, (name, size) in enumerate(SIZES.items())}
 LAYOUT = KeyLayout(sum(SIZES.values()), MEMBERS)
 PROGRAMS = (1, 2, 3)
 
 Key = dict[str, int]
-"""The members of the key."""
+"""The members of the key, but those that are zero."""
 Ask = Callable[[int], bool]
 
 
 def by_rank(table: Tables, key: Key, ask: Ask) -> Entry | None:
     """The winner, as the semantics say: rule by rule."""
-    headers = {field.name: key[field.member] >> field.shift & field.full for field in FIELDS if field.member}
+    headers = {field.name: key.get(field.member, 0) >> field.shift & field.full for field in FIELDS if field.member}
     for entry in table.ranked():
         match = entry.rule.match
         if all(headers[c.field.name] & c.mask == c.value for c in match.headers) and (
@@ -41,7 +49,7 @@ def by_rank(table: Tables, key: Key, ask: Ask) -> Entry | None:
 
 def by_plan(planned: Plan, key: Key, ask: Ask) -> Entry | None:
     """The winner, as the pipeline finds it: the best of each segment, whichever group it stands in."""
-    packed = int.from_bytes(b"".join(key[name].to_bytes(size, "big") for name, size in SIZES.items()), "big")
+    packed = int.from_bytes(b"".join(key.get(name, 0).to_bytes(size, "big") for name, size in SIZES.items()), "big")
     for segment in planned.segments:
         found = [
             group.candidates[packed & mask].entry
@@ -195,5 +203,5 @@ def test_hashed_groups_come_highest_priority_first() -> None:
 
 def test_the_mask_of_a_plan_is_all_that_rules_look_at() -> None:
     planned = plan(written("in_port=1,actions=drop", "filter_prog=1,eth_type=0x800,actions=drop").ranked(), LAYOUT)
-    assert LAYOUT.words(planned.mask) == (bytes.fromhex("ffffffffffff0000"), bytes(8), bytes(8), bytes(8))
+    assert LAYOUT.words(planned.mask) == (bytes.fromhex("ffffffffffff0000"), *[bytes(8)] * (LAYOUT.size // WORD - 1))
     assert [planned.occurrences(program) for program in (1, 2)] == [1, 0]

@@ -4,10 +4,20 @@ import struct
 
 import pytest
 
-from oko.compiler.typeinfo import FunctionInfo, SourceLine, type_information
+from oko.compiler.step import ARGUMENT
+from oko.compiler.typeinfo import FunctionInfo, Prototype, SourceLine, type_information
 from verifier.btf import GLOBAL, STATIC, Btf, Func, FuncProto, Int, Ptr, Struct
 
-FUNCTIONS = (FunctionInfo("main", 0, False), FunctionInfo("filter", 5, True), FunctionInfo("helper", 9, False))
+PACKET = 800
+"""Bytes of the structure of a packet."""
+FUNCTIONS = (
+    FunctionInfo("main", 0, Prototype.STATIC),
+    FunctionInfo("filter", 5, Prototype.CONTEXT),
+    FunctionInfo("helper", 9, Prototype.STATIC),
+    FunctionInfo("parse", 12, Prototype.PACKET),
+    FunctionInfo("set_field", 15, Prototype.ACTION),
+)
+STRUCTURES = [("xdp_md", 0), ("oko_packet", PACKET), ("oko_argument", ARGUMENT)]
 LINES = (
     SourceLine(0, "pipeline", "start", 1, 0),
     SourceLine(5, "größe.c", "int filter()", 12, 3),
@@ -16,7 +26,7 @@ LINES = (
 
 
 def test_functions() -> None:
-    raw, func_info, _ = type_information(FUNCTIONS, LINES)
+    raw, func_info, _ = type_information(FUNCTIONS, LINES, PACKET)
     btf = Btf.parse(raw)
     described = []
     for start, type_id in struct.iter_unpack("<II", func_info):
@@ -24,13 +34,21 @@ def test_functions() -> None:
         prototype = btf.type_of(function.type, FuncProto)
         described.append((start, function.name, function.linkage, len(prototype.parameters)))
         assert btf.type_of(prototype.type, Int) == Int("int", 4, 32, signed=True)
-        for parameter in prototype.parameters:
-            assert btf.type_of(btf.type_of(parameter.type, Ptr).type, Struct).name == "xdp_md"
-    assert described == [(0, "main", STATIC, 0), (5, "filter", GLOBAL, 1), (9, "helper", STATIC, 0)]
+        taken = [btf.type_of(btf.type_of(parameter.type, Ptr).type, Struct) for parameter in prototype.parameters[:3]]
+        assert [(kind.name, kind.size) for kind in taken] == STRUCTURES[: len(taken)]
+        for parameter in prototype.parameters[3:]:
+            assert btf.type_of(parameter.type, Int).size == 4
+    assert described == [
+        (0, "main", STATIC, 0),
+        (5, "filter", GLOBAL, 1),
+        (9, "helper", STATIC, 0),
+        (12, "parse", GLOBAL, 2),
+        (15, "set_field", GLOBAL, 4),
+    ]
 
 
 def test_lines() -> None:
-    raw, _, line_info = type_information(FUNCTIONS, LINES)
+    raw, _, line_info = type_information(FUNCTIONS, LINES, PACKET)
     btf = Btf.parse(raw)
     read = [
         SourceLine(start, btf.string(file), btf.string(text), place >> 10, place & 1023)
@@ -50,5 +68,8 @@ def test_lines() -> None:
     ],
 )
 def test_names_of_functions_are_what_the_kernel_takes(name: str, written: str) -> None:
-    raw, _, _ = type_information((FunctionInfo(name, 0, True),), (SourceLine(0, "", "", 0, 0),))
-    assert Btf.parse(raw).types[-1] == Func(written, 4, GLOBAL)
+    raw, _, _ = type_information((FunctionInfo(name, 0, Prototype.CONTEXT),), (SourceLine(0, "", "", 0, 0),), PACKET)
+    btf = Btf.parse(raw)
+    function = btf.types[-1]
+    assert isinstance(function, Func)
+    assert (function.name, function.linkage) == (written, GLOBAL)
