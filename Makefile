@@ -9,7 +9,11 @@ INSTALLED = $(shell dpkg-query -W -f '$${db:Status-Status}:$${Package}\n' $(PACK
 MISSING = $(filter-out $(INSTALLED),$(PACKAGES))
 C_SOURCES = $(shell find bpf_programs perf tests -name '*.[ch]')
 
-NEEDS_ROOT := $(filter test $(if $(PCAP),,demo),$(MAKECMDGOALS))
+ifneq ($(filter test-old-kernel,$(MAKECMDGOALS)),)
+PACKAGES += busybox-static kmod qemu-system-common qemu-system-x86
+endif
+
+NEEDS_ROOT := $(filter test test-old-kernel $(if $(PCAP),,demo),$(MAKECMDGOALS))
 ifneq ($(NEEDS_ROOT),)
 ifneq ($(shell id -u),0)
 $(error make $(NEEDS_ROOT) needs root, for Debian packages, network namespaces and BPF: run 'sudo make $(MAKECMDGOALS)')
@@ -17,7 +21,7 @@ endif
 endif
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: packages $(STAMP) ## install the Debian packages that are missing, make the virtual environment
 
@@ -32,6 +36,9 @@ lint: setup ## ruff, mypy, clang-format
 
 test: lint objects ## lint, then every test (root)
 	$(VENV)/bin/python -m pytest
+
+test-old-kernel: setup objects ## the tests that load BPF, on Debian's kernel 6.1 in qemu (root); ARGS are pytest's
+	@exec $(VENV)/bin/python -m tests.vm $(ARGS)
 
 demo: setup objects ## the demonstration (root); with PCAP=FILE, replay that capture
 	@exec $(VENV)/bin/python -m demo $(if $(PCAP),--pcap "$(PCAP)")
@@ -56,5 +63,5 @@ $(STAMP): pyproject.toml constraints.txt | packages
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-.PHONY: help setup objects lint test demo clean packages
+.PHONY: help setup objects lint test test-old-kernel demo clean packages
 .NOTPARALLEL:

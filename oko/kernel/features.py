@@ -1,29 +1,37 @@
-"""What the running kernel and the caller's rights allow, found out by trying."""
+"""What the running kernel and the caller's rights allow, found out by trying, and what Oko does where they do not."""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from oko.errors import KernelError, NotSupported
+from oko.kernel.maps import DEVMAP, Map
 from oko.kernel.program import LoadedProgram, load_program
+from oko.kernel.ringbuf import RINGBUF
 
-_XDP_DROP = 1
 _FRAME = bytes(14)
+_NAME = "oko_probe"
+_XDP_ABORTED, _XDP_DROP = 0, 1
+_REDIRECT_MAP = 51  # BPF_FUNC_redirect_map
+_BROADCAST = 1 << 3  # BPF_F_BROADCAST
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
     """Something that not every kernel can do. `since` is the first version that can, as ``5.18``.
 
-    `probe` tries it, and raises KernelError where it fails.
+    `without` says what there is in its place, or what there is not then. `probe` tries the feature, and raises
+    KernelError where that fails.
     """
 
     name: str
     since: str
+    without: str
     probe: Callable[[], None]
 
 
@@ -38,14 +46,39 @@ class Support:
         return self.reason is None
 
 
+def _op(code: int, register: int = 0, immediate: int = 0) -> bytes:
+    return struct.pack("=BBhi", code, register, 0, immediate)
+
+
+def _set(register: int, value: int) -> bytes:
+    return _op(0xB7, register, value)
+
+
+_EXIT = _op(0x95)
+
+
 def _trivial_program() -> LoadedProgram:
     """The smallest XDP program: it drops everything."""
-    move, leave = struct.pack("=BBhi", 0xB7, 0, 0, _XDP_DROP), struct.pack("=BBhi", 0x95, 0, 0, 0)
-    return load_program("oko_probe", move + leave, "Apache-2.0", references={})
+    return load_program(_NAME, _set(0, _XDP_DROP) + _EXIT, "Apache-2.0", references={})
 
 
 def _load_program() -> None:
     _trivial_program().close()
+
+
+def _make_ring_buffer() -> None:
+    Map.create(_NAME, RINGBUF, 0, 0, mmap.PAGESIZE).close()
+
+
+def _broadcast() -> None:
+    """bpf_redirect_map answers XDP_ABORTED to a flag that it does not know."""
+    redirect = _op(0x18, 1) + _op(0) + _set(2, 0) + _set(3, _BROADCAST) + _op(0x85, 0, _REDIRECT_MAP) + _EXIT
+    with (
+        Map.create(_NAME, DEVMAP, 4, 4, 1) as ports,
+        load_program(_NAME, redirect, "Apache-2.0", references={0: (ports, None)}) as program,
+    ):
+        if program.test_run(_FRAME).retval == _XDP_ABORTED:
+            raise KernelError("bpf_redirect_map does not know the flag", errno=errno.EINVAL)
 
 
 def _run_live_frames() -> None:
@@ -53,8 +86,15 @@ def _run_live_frames() -> None:
         program.test_run_live(_FRAME, 1, batch=1)
 
 
-XDP_PROGRAMS = Feature("XDP programs", "4.8", _load_program)
-LIVE_FRAMES = Feature("test runs with live frames", "5.18", _run_live_frames)
+XDP_PROGRAMS = Feature("XDP programs", "4.8", "no bridge; the reference switch replays captures", _load_program)
+RING_BUFFERS = Feature("ring buffers", "5.8", "no packet-in", _make_ring_buffer)
+BROADCAST = Feature("redirection to several ports", "5.14", "no output to more than one port", _broadcast)
+LIVE_FRAMES = Feature(
+    "test runs with live frames", "5.18", "no packet-out to TABLE, and no traffic for measurements", _run_live_frames
+)
+
+FEATURES = (XDP_PROGRAMS, RING_BUFFERS, BROADCAST, LIVE_FRAMES)
+"""What Oko asks of a kernel, by age. Linux 6.1 has all of it."""
 
 
 def probe(feature: Feature) -> Support:
@@ -80,4 +120,7 @@ def can_load_bpf() -> str | None:
 def _reason(feature: Feature, error: KernelError) -> str:
     if error.errno == errno.EPERM:
         return str(error)
-    return f"{feature.name}: not supported by kernel {os.uname().release} (needs {feature.since} or later): {error}"
+    return (
+        f"{feature.name}: not supported by kernel {os.uname().release} (needs {feature.since} or later), "
+        f"hence {feature.without}: {error}"
+    )

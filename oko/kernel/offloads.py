@@ -4,6 +4,10 @@ Packets of a veth port reach XDP as the far end's stack made them. With transmit
 valid checksum, and with VLAN insertion offloaded they carry no tag, which would let tagged traffic pass for untagged.
 A redirect into a veth is only received when the far end polls, which it does with GRO on (or with an XDP program of
 its own).
+
+That it polls the far end tells its port when GRO is turned on while it is up; else the port finds out when it is itself
+brought up (veth_set_features and veth_open in drivers/net/veth.c since 6.3). A port that has never been told drops
+every redirect to it, also when the far end comes up later. So `prepare` makes sure that it is told.
 """
 
 from __future__ import annotations
@@ -13,15 +17,16 @@ from typing import Any, Self
 
 from oko.errors import PortError
 from oko.kernel.ethtool import offloads, set_offloads
-from oko.kernel.interface import Interface, interface, interface_at
+from oko.kernel.interface import Interface, interface, interface_at, set_up
 from oko.kernel.namespace import HERE, inode, run_in, with_id, with_inode
 
+_GRO = "rx-gro"
 REQUIRED = {
     "tx-checksum-ip-generic": False,
     "tx-checksum-sctp": False,
     "tx-vlan-hw-insert": False,
     "tx-vlan-stag-hw-insert": False,
-    "rx-gro": True,
+    _GRO: True,
 }
 """The states that the far end needs, by the kernel's names of the features."""
 
@@ -53,7 +58,8 @@ class SavedOffloads:
 def prepare(port: str) -> SavedOffloads | None:
     """Set the offloads of the far end of a veth port as REQUIRED; None where there is nothing to set, on other kinds.
 
-    `port` is an interface of the caller's network namespace. Raises PortError when the peer's namespace cannot be
+    `port` is an interface of the caller's network namespace. Where the far end is down and the port is up, the port is
+    brought down and up again; there is no link then that could notice. Raises PortError when the peer's namespace cannot be
     reached, or the kernel keeps a feature as it is: then the message has the command that would set them.
     """
     near = interface(port)
@@ -67,7 +73,11 @@ def prepare(port: str) -> SavedOffloads | None:
             f"port {port}: its peer {peer.name} is in a network namespace that cannot be reached from here: "
             f"{_advice(peer.name)} there, or give that namespace a name with 'ip netns attach'"
         )
-    return run_in(namespace, lambda: _prepare_peer(near, interface_at(peer_index)))
+    peer, saved = run_in(namespace, lambda: _prepare_peer(near, interface_at(peer_index)))
+    if near.up and not peer.up:
+        for up in (False, True):
+            set_up(near.index, up)
+    return saved
 
 
 def restore(saved: SavedOffloads) -> None:
@@ -80,7 +90,7 @@ def restore(saved: SavedOffloads) -> None:
         run_in(namespace, lambda: _restore_peer(saved))
 
 
-def _prepare_peer(near: Interface, peer: Interface) -> SavedOffloads:
+def _prepare_peer(near: Interface, peer: Interface) -> tuple[Interface, SavedOffloads]:
     """In the peer's namespace: change what is not as required, and look whether it took."""
     before = offloads(peer.name)
     changes = {
@@ -89,6 +99,10 @@ def _prepare_peer(near: Interface, peer: Interface) -> SavedOffloads:
         if name in before and (before[name].wanted, before[name].active) != (state, state)
     }
     saved = SavedOffloads(peer.name, peer.index, near.index, inode(), {name: before[name].wanted for name in changes})
+    if near.up and peer.up and _GRO in before and _GRO not in changes:
+        # It may have been turned on when the end was down.
+        set_offloads(peer.name, {_GRO: False})
+        set_offloads(peer.name, {_GRO: True})
     if changes:
         set_offloads(peer.name, changes)
         after = offloads(peer.name)
@@ -98,7 +112,7 @@ def _prepare_peer(near: Interface, peer: Interface) -> SavedOffloads:
             raise PortError(
                 f"port {near.name}: its peer {peer.name} keeps {', '.join(stubborn)} as they are: {_advice(peer.name)}"
             )
-    return saved
+    return peer, saved
 
 
 def _restore_peer(saved: SavedOffloads) -> None:

@@ -6,28 +6,39 @@ import pytest
 
 from oko.errors import KernelError, NotSupported
 from oko.kernel.cpus import possible_cpus
-from oko.kernel.features import LIVE_FRAMES, XDP_PROGRAMS, Feature, can_load_bpf, probe, require
+from oko.kernel.features import FEATURES, Feature, can_load_bpf, probe, require
 
 
 @pytest.mark.needs_bpf
-@pytest.mark.parametrize("feature", [XDP_PROGRAMS, LIVE_FRAMES], ids=lambda feature: feature.name)
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 def test_features_of_this_kernel(feature: Feature) -> None:
-    assert probe(feature)
+    """On every kernel that Oko is made for, 6.1 being the oldest."""
+    assert probe(feature).reason is None
     require(feature)
+
+
+@pytest.mark.needs_bpf
+def test_right_to_load_bpf() -> None:
     assert can_load_bpf() is None
+
+
+def test_features_are_by_age() -> None:
+    versions = [tuple(map(int, feature.since.split("."))) for feature in FEATURES]
+    assert versions == sorted(versions)
 
 
 def missing(error: int) -> Feature:
     def probe() -> None:
         raise KernelError("trying it: the kernel's words", errno=error)
 
-    return Feature("time travel", "9.9", probe)
+    return Feature("time travel", "9.9", "no yesterday", probe)
 
 
 def test_missing_feature_names_the_version_that_has_it() -> None:
     feature = missing(errno.EINVAL)
     assert not probe(feature)
-    with pytest.raises(NotSupported, match=r"time travel: not supported by kernel .* \(needs 9.9 or later\)"):
+    words = r"time travel: not supported by kernel .* \(needs 9.9 or later\), hence no yesterday: trying it: "
+    with pytest.raises(NotSupported, match=words):
         require(feature)
 
 
