@@ -1,5 +1,5 @@
-"""The extension: filter programs, their maps and observers, as messages of experimenter 0xff4f4b4f. Described in
-docs/openflow-extension.md.
+"""The extension: filter programs, their maps, observers and the image, as messages of experimenter 0xff4f4b4f.
+Described in docs/openflow-extension.md.
 
 Commands travel in OFPT_EXPERIMENTER, lists and dumps in multipart messages of type OFPMP_EXPERIMENTER. Fields of
 fixed size come first, aligned to their size; text and byte strings stand behind their length, without padding.
@@ -8,7 +8,7 @@ fixed size come first, aligned to their size; text and byte strings stand behind
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import Annotated, Final, NamedTuple
 
 from .codec import U8, U16, U32, U64, Counted, Exactly, Family, Layout, Pad, Prefixed, Repeat, Rest, Text
@@ -48,6 +48,15 @@ class UnloadFlag(IntFlag):
 
     FORCE = 1
     """Also if flows name it."""
+
+
+class ImageFormat(IntEnum):
+    """How the image is told."""
+
+    TEXT = 0
+    """Its instructions, with the stage or rule that they belong to."""
+    DOT = 1
+    """The tables, segments, programs and groups, as a graph for Graphviz."""
 
 
 @COMMANDS.member(1)
@@ -266,6 +275,31 @@ class ObserverListReply:
     entries: Annotated[tuple[ObserverEntry, ...], Repeat(Layout(ObserverEntry))] = ()
 
 
+@LIST_REQUESTS.member(21)
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """Ask for the image that decides packets now, in the format `ImageFormat`."""
+
+    format: U32 = ImageFormat.TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLine:
+    """A line of text."""
+
+    text: Annotated[str, Text("H")]
+
+
+@LIST_REPLIES.member(21)
+@dataclass(frozen=True, slots=True)
+class ImageReply:
+    """The image, line by line."""
+
+    entries: Annotated[tuple[ImageLine, ...], Repeat(Layout(ImageLine))] = ()
+
+
 Command = ProgramLoad | ProgramLoaded | ProgramUnload | MapUpdate | Observe | Unobserve
-ListRequest = ProgramListRequest | MapListRequest | MapDumpRequest | DropListRequest | ObserverListRequest
-ListReply = ProgramListReply | MapListReply | MapDumpReply | DropListReply | ObserverListReply
+ListRequest = (
+    ProgramListRequest | MapListRequest | MapDumpRequest | DropListRequest | ObserverListRequest | ImageRequest
+)
+ListReply = ProgramListReply | MapListReply | MapDumpReply | DropListReply | ObserverListReply | ImageReply

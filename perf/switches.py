@@ -70,10 +70,11 @@ class OkoSwitch:
 @contextlib.contextmanager
 def oko(*rules: str, programs: Mapping[int, str] | None = None) -> Iterator[OkoSwitch]:
     """Oko with these rules, and these filter programs by id."""
-    datapath = Datapath(_BRIDGE, BPFFS, read_stub())
+    runtime = read_runtime()
+    datapath = Datapath(_BRIDGE, BPFFS, read_stub(), runtime)
     try:
         ports = [Port.prepare(spec) for spec in _PORTS]
-        switch = OkoSwitch(datapath, Bridge(_BRIDGE, datapath, read_runtime(), ports))
+        switch = OkoSwitch(datapath, Bridge(_BRIDGE, datapath, runtime, ports))
         for program_id, name in (programs or {}).items():
             switch.load(program_id, name)
         for rule in rules:

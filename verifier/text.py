@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
 
 from verifier import isa
 from verifier.helpers import helper_name
 from verifier.isa import Instruction
-from verifier.program import Program, Reference, ReferenceKind
+from verifier.program import Function, Program, Reference, ReferenceKind
 
 _TYPES: Final = {isa.B: "u8", isa.H: "u16", isa.W: "u32", isa.DW: "u64"}
 _SIGNED_TYPES: Final = {isa.B: "s8", isa.H: "s16", isa.W: "s32"}
@@ -42,6 +42,19 @@ _JUMPS: Final = {
 _ATOMICS: Final = {isa.ADD: ("+=", "add"), isa.OR: ("|=", "or"), isa.AND: ("&=", "and"), isa.XOR: ("^=", "xor")}
 
 
+class Code(Protocol):
+    """What can be listed: a program, or an image."""
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]: ...
+
+    @property
+    def functions(self) -> tuple[Function, ...]: ...
+
+    @property
+    def references(self) -> tuple[Reference, ...]: ...
+
+
 def text(instruction: Instruction, upper: Instruction | None = None) -> str:
     """One instruction. `upper` is the second slot of a lddw; without it the value is shown without its upper half."""
     match instruction.opcode & isa.CLASS_MASK:
@@ -67,21 +80,25 @@ def text_at(program: Program, index: int) -> str:
 
 def listing(program: Program) -> Iterator[str]:
     """The whole program, a line per instruction, with function names and source lines between."""
-    references = {reference.instruction: reference for reference in program.references}
-    lines = {line.instruction: line for line in program.lines}
-    for function in program.functions:
+    lines = {line.instruction: (f"{line.file}:{line.line}: {line.text.strip()}",) for line in program.lines}
+    return commented(program, lines)
+
+
+def commented(code: Code, comments: Mapping[int, Iterable[str]]) -> Iterator[str]:
+    """A line per instruction, with function names, and before an instruction the comments on it (by index)."""
+    references = {reference.instruction: reference for reference in code.references}
+    for function in code.functions:
         yield f"{function.name}:"
         index = function.start
         while index < function.end:
-            if index in lines:
-                line = lines[index]
-                yield f"; {line.file}:{line.line}: {line.text.strip()}"
-            yield f"{index:5}: {_text_at(program, index, references)}"
-            index += 2 if program.instructions[index].opcode == isa.LDDW else 1
+            for comment in comments.get(index, ()):
+                yield f"; {comment}"
+            yield f"{index:5}: {_text_at(code, index, references)}"
+            index += 2 if code.instructions[index].opcode == isa.LDDW else 1
 
 
-def _text_at(program: Program, index: int, references: dict[int, Reference]) -> str:
-    instruction = program.instructions[index]
+def _text_at(code: Code, index: int, references: Mapping[int, Reference]) -> str:
+    instruction = code.instructions[index]
     reference = references.get(index)
     if reference is not None:
         if reference.kind is ReferenceKind.RUNTIME:
@@ -91,9 +108,9 @@ def _text_at(program: Program, index: int, references: dict[int, Reference]) -> 
         return f"r{instruction.dst} = {kind} {reference.name}{offset} ll"
     if instruction.opcode == isa.OPCODE_CALL and instruction.src == isa.CALL_LOCAL:
         target = index + 1 + instruction.imm
-        name = next((function.name for function in program.functions if function.start == target), None)
+        name = next((function.name for function in code.functions if function.start == target), None)
         return f"call {name}" if name else text(instruction)
-    following = program.instructions[index + 1] if index + 1 < len(program.instructions) else None
+    following = code.instructions[index + 1] if index + 1 < len(code.instructions) else None
     return text(instruction, following)
 
 

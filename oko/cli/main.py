@@ -13,9 +13,14 @@ from oko.cli.entry import common_options, run
 GROUPS: Final = {
     "bridge": "oko.cli.bridge",
     "flow": "oko.cli.flow",
+    "group": "oko.cli.group",
+    "image": "oko.cli.image",
     "map": "oko.cli.map",
+    "meter": "oko.cli.meter",
+    "observer": "oko.cli.observer",
     "program": "oko.cli.program",
     "replay": "oko.cli.replay",
+    "trace": "oko.cli.trace",
 }
 """The modules of the commands; each has a command of that name."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
+from oko.errors import LimitExceeded
 from verifier import isa
 from verifier.isa import Instruction
 from verifier.program import Reference, ReferenceKind
@@ -15,7 +16,8 @@ REACH: Final = 1 << 14
 """Instructions that a jump goes over, at most. The format has room for twice as many, but the kernel puts several in
 the place of one, such as a lookup, and refuses the program when that makes a jump too long."""
 
-_ISLAND_ROOM: Final = 8
+_MARGIN: Final = 8
+"""Instructions by which an island may come later than it is first thought of."""
 _GOTO: Final = isa.JMP | isa.JA
 
 
@@ -139,7 +141,7 @@ class Assembler:
     def finish(self) -> tuple[Instruction, ...]:
         """The instructions with every jump resolved, without those that nothing reaches (which the kernel refuses)
         and without jumps to the next one. Jumps to what is far away go by islands. Positions in `references`, `calls`
-        and `notes` follow.
+        and `notes` follow. Raises LimitExceeded.
         """
         targets = {}
         for index, label in self._jumps:
@@ -192,12 +194,11 @@ class Assembler:
 @dataclass(slots=True)
 class _Layout:
     """Instructions in their final places, with the jumps whose targets have not been reached: target → places of the
-    jumps, ascending. The jumps of one target that would become too long lead to one that stands on an island in the
-    stream and goes on to the target."""
+    jumps, ascending; the target that has waited longest is first. Jumps that would become too long lead to an island
+    in the stream, and a jump there goes on to the target."""
 
     instructions: list[Instruction] = field(default_factory=list)
     _open: dict[int, list[int]] = field(default_factory=dict)
-    _next_look: int = 0
 
     def add(self, instruction: Instruction, target: int | None) -> None:
         """The next instruction; `target` is where it jumps to, if it does."""
@@ -211,23 +212,29 @@ class _Layout:
             self._resolve(place)
 
     def make_islands(self) -> None:
-        """Put an island here if some jump cannot wait for another one. It takes along what is halfway there, too."""
-        here = len(self.instructions)
-        if here + len(self._open) + _ISLAND_ROOM < self._next_look:
+        """Put an island here if some jump cannot wait for another one. It takes along what is halfway there, too.
+
+        Raises LimitExceeded if there are too many targets for one island.
+        """
+        here, waiting = len(self.instructions), len(self._open)
+        oldest = next(iter(self._open.values()), [here])[0]
+        if here - oldest + waiting + _MARGIN < REACH:
             return
-        self._next_look = REACH + min((places[0] for places in self._open.values()), default=here)
-        if here + len(self._open) + _ISLAND_ROOM < self._next_look:
-            return
-        far = [target for target, places in self._open.items() if here - places[0] > REACH // 2]
-        behind: list[int] = []
-        if self.instructions[-1].opcode not in (_GOTO, isa.OPCODE_EXIT):
-            behind.append(here)
+        if waiting > REACH // 4:
+            raise LimitExceeded(
+                "places that jumps go to from one table",
+                waiting,
+                REACH // 4,
+                advice="use fewer different lists of actions",
+            )
+        behind = self.instructions[-1].opcode not in (_GOTO, isa.OPCODE_EXIT)
+        if behind:
             self.instructions.append(Instruction(_GOTO))
-        for target in far:
+        for target in [target for target, places in self._open.items() if here - places[0] > REACH // 2]:
             self.arrive(target)
             self.add(Instruction(_GOTO), target)
-        for place in behind:
-            self._resolve(place)
+        if behind:
+            self._resolve(here)
 
     def _resolve(self, place: int) -> None:
         """The jump at `place` leads to the next instruction."""

@@ -52,6 +52,16 @@ def age_of(value: bytes) -> int:
     return int.from_bytes(value[ORDER_OFFSET : ORDER_OFFSET + 6], "little")
 
 
+def slot_of(value: bytes) -> int:
+    """The slot of the hashed rule that has this value."""
+    return int.from_bytes(value[SLOT_OFFSET : SLOT_OFFSET + 4], "little")
+
+
+def group_of(key: bytes) -> int:
+    """The number of the group that a hashed rule with this key is in."""
+    return int.from_bytes(key[:WORD], "little")
+
+
 def rules_map(words: int) -> str:
     """The map of the hashed rules whose masks span `words` words of the key."""
     return f"{RULES}{words}"

@@ -12,7 +12,7 @@ action set is executed. What was sent stays sent, however the packet ends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from oko.errors import BadMatch
@@ -46,7 +46,7 @@ from oko.flow.action import (
 )
 from oko.flow.bucket import TokenBucket
 from oko.flow.drop import Drop
-from oko.flow.group import Bucket, GroupEntry, GroupType
+from oko.flow.group import Bucket, GroupEntry, GroupSpec, GroupType
 from oko.flow.headers import parse
 from oko.flow.match import Match
 from oko.flow.meter import MeterEntry
@@ -68,6 +68,22 @@ from oko.flow.rewrite import (
 from oko.flow.rule import Entry
 from oko.flow.selection import selection_hash
 from oko.flow.tables import Tables
+from oko.flow.trace import (
+    Acted,
+    Asked,
+    Carried,
+    Charged,
+    Emptied,
+    Ended,
+    Entered,
+    Event,
+    Filled,
+    Grouped,
+    Lost,
+    Sent,
+    Told,
+    Won,
+)
 
 FilterProgram = Callable[[bytes, int, int], int]
 """(frame, in_port, now in ns) → not 0 for a match. It may keep state between packets."""
@@ -110,7 +126,8 @@ class Counters:
 class ReferenceSwitch:
     """A switch with these `tables`, filter `programs` by id, and `ports` by number.
 
-    It reads all three anew for each packet, so the owner may change them between packets. `counters` only grow.
+    It reads all three anew for each packet, so the owner may change them between packets. `counters` only grow. `tell`
+    is called at each decision on the way of a packet; it does nothing unless somebody puts something in its place.
     """
 
     def __init__(self, tables: Tables, programs: Mapping[int, FilterProgram], ports: Mapping[int, PortState]) -> None:
@@ -118,6 +135,7 @@ class ReferenceSwitch:
         self.programs = programs
         self.ports = ports
         self.counters = Counters()
+        self.tell: Callable[[Event], None] = _nobody
         self._bands: dict[int, tuple[MeterEntry, list[TokenBucket]]] = {}
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decision:
@@ -181,6 +199,7 @@ class _Journey:
         self.switch = switch
         self.enter = enter
         self.counters = switch.counters
+        self.tell = switch.tell
         self.frame = frame
         self.in_port = in_port
         self.now = now
@@ -224,6 +243,7 @@ class _Journey:
         if headers is None:
             self._lose(Drop.RUNT, self.frame)
             return None
+        self.tell(Entered(table, headers))
         for observer in self.switch.tables.observers:
             if observer.table == table and observer.match.program is not None and _holds(observer.match, headers):
                 self._ask(observer.match.program)
@@ -231,10 +251,12 @@ class _Journey:
         if entry is None:
             self._lose(Drop.MISS, self.frame)
             return None
+        self.tell(Won(entry))
         self.entry = entry
         self.entries.append(entry)
         self._count(entry.slot, self.frame)
         for instruction in entry.rule.instructions:
+            self.tell(Carried(instruction))
             match instruction:
                 case Meter(number):
                     if not self._passes(self.switch.tables.meters[number]):
@@ -253,7 +275,9 @@ class _Journey:
                     self.metadata = self.metadata & ~mask | value & mask
                 case GotoTable(next_table):
                     return next_table
-        self._act(in_set_order(self.written), self.frame)
+        action_set = in_set_order(self.written)
+        self.tell(Ended(action_set))
+        self._act(action_set, self.frame)
         return None
 
     # ---- lookup
@@ -266,13 +290,15 @@ class _Journey:
         return None
 
     def _ask(self, program: int) -> bool:
-        if program not in self.verdicts:
+        fresh = program not in self.verdicts
+        if fresh:
             if program not in self.switch.programs:
                 raise BadMatch(f"filter_prog={program}: no program {program} is loaded", reason="bad-value")
             verdict = self.switch.programs[program](self.frame, self.in_port, self.now) != 0
             self.counters.runs[program] += 1
             self.counters.matches[program] += verdict
             self.verdicts[program] = verdict
+        self.tell(Asked(program, self.verdicts[program], fresh))
         return self.verdicts[program]
 
     # ---- meters
@@ -288,6 +314,7 @@ class _Journey:
             highest = max(exceeded, key=lambda number: meter.spec.bands[number].rate)
             self.counters.band_packets[meter.slot, highest] += 1
             self.counters.band_bytes[meter.slot, highest] += size
+        self.tell(Charged(meter, tuple(exceeded)))
         return not exceeded
 
     # ---- actions
@@ -323,6 +350,8 @@ class _Journey:
                     rewritten = copy_ttl_out(frame)
                 case CopyTtlIn():
                     rewritten = copy_ttl_in(frame)
+            if not isinstance(action, Output | Group):
+                self.tell(Acted(action, frame, rewritten))
             if rewritten is None:
                 self._packet_in(PacketInReason.INVALID_TTL, frame)
                 self._lose(Drop.INVALID_TTL, frame)
@@ -333,14 +362,18 @@ class _Journey:
     def _group(self, group: GroupEntry, frame: bytes) -> None:
         """Every bucket chosen gets a copy of the frame."""
         self._count(group.slot, frame)
-        for index in self._chosen(group, frame):
+        buckets = group.spec.buckets
+        live = [index for index, bucket in enumerate(buckets) if self.switch.is_live(bucket, group.spec.type)]
+        chosen = self._chosen(group.spec, live, frame)
+        self.tell(Grouped(group, tuple(live), tuple(chosen)))
+        for index in chosen:
+            self.tell(Filled(group, index))
             self._count(group.slots[index], frame)
-            self._act(in_set_order(group.spec.buckets[index].actions), frame)
+            self._act(in_set_order(buckets[index].actions), frame)
+            self.tell(Emptied())
 
-    def _chosen(self, group: GroupEntry, frame: bytes) -> Iterable[int]:
-        """The buckets that a group uses for this frame, by index."""
-        spec = group.spec
-        live = [index for index, bucket in enumerate(spec.buckets) if self.switch.is_live(bucket, spec.type)]
+    def _chosen(self, spec: GroupSpec, live: Sequence[int], frame: bytes) -> Sequence[int]:
+        """The buckets that a group uses for this frame, by index; these are `live`."""
         match spec.type:
             case GroupType.ALL | GroupType.INDIRECT:
                 return range(len(spec.buckets))
@@ -379,6 +412,7 @@ class _Journey:
         elif port not in self.switch.ports:
             self._lose(Drop.NO_PORT, frame)
         else:
+            self.tell(Sent(port, frame))
             self.counters.sent[port] += 1
             self.sent.append((port, frame))
 
@@ -392,7 +426,9 @@ class _Journey:
         self.drop_in_tables = decision.drop
 
     def _packet_in(self, reason: PacketInReason, frame: bytes) -> None:
-        self.packet_ins.append(PacketIn(reason, self.entry, self.table, self.in_port, self.metadata, frame))
+        packet_in = PacketIn(reason, self.entry, self.table, self.in_port, self.metadata, frame)
+        self.tell(Told(packet_in))
+        self.packet_ins.append(packet_in)
 
     # ---- counting
 
@@ -401,8 +437,13 @@ class _Journey:
         self.counters.bytes[slot] += len(frame)
 
     def _lose(self, drop: Drop, frame: bytes) -> None:
+        self.tell(Lost(drop))
         if self.lost is None:
             self.lost = (drop, len(frame))
+
+
+def _nobody(_event: Event) -> None:
+    """Nobody listens."""
 
 
 def _holds(match: Match, headers: Mapping[str, int]) -> bool:

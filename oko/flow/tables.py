@@ -102,6 +102,14 @@ class Tables:
     def used_meter_slots(self) -> set[int]:
         return {meter.slot for meter in self._meters.values()}
 
+    def unused_slots(self) -> set[int]:
+        """The slots that were taken, are used no longer, and have not been released."""
+        return self._slots.taken() - self.used_slots()
+
+    def unused_meter_slots(self) -> set[int]:
+        """The same of meters."""
+        return self._meter_slots.taken() - self.used_meter_slots()
+
     def release(self, slots: Iterable[int]) -> None:
         """Give slots back, once no packet in flight can count in them any more and they are zero again."""
         self._slots.release(slots)
@@ -310,6 +318,10 @@ class _Slots:
 
     def copy(self) -> _Slots:
         return _Slots(self.bound, self._free)
+
+    def taken(self) -> set[int]:
+        """Those that were given away and not released."""
+        return set(range(self.bound)).difference(self._free)
 
     def take(self) -> int:
         if self._free:

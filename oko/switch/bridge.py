@@ -12,12 +12,14 @@ from oko.compiler.compile import compile_image, compile_trial
 from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter, Image
 from oko.compiler.ingress import LOOPBACK
+from oko.compiler.layout import KeyLayout
 from oko.compiler.meter import METER_LIMIT, MeterCounts
 from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.runtime import Runtime
 from oko.errors import (
     BadMapAccess,
     BundleFailed,
+    FlowError,
     KernelError,
     LimitExceeded,
     MapShapeChanged,
@@ -152,13 +154,33 @@ class Bridge:
     def change_together(self, mods: Sequence[Change]) -> None:
         """Carry out all changes at one instant for every packet, or none. Raises OkoError; `BundleFailed` says at which
         of them, if it was one."""
+        draft = self._together(mods)
+        try:
+            self._commit(draft, together=True)
+        except (FlowError, LimitExceeded) as error:
+            raise self._first_to_fail(mods, error) from error
+
+    def _together(self, mods: Sequence[Change]) -> _Draft:
+        """What the tables become by all of these. Raises BundleFailed."""
         draft = _Draft(self._tables.copy())
         for index, mod in enumerate(mods):
             try:
                 self._apply(draft, mod)
             except OkoError as error:
                 raise BundleFailed(index, error) from error
-        self._commit(draft, together=True)
+        return draft
+
+    def _first_to_fail(self, mods: Sequence[Change], error: OkoError) -> BundleFailed:
+        """Which of these changes it is that cannot be compiled; `error` is what is wrong with all of them."""
+        good, bad = 0, len(mods)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            try:
+                self._compile(self._together(mods[:middle]).tables, self._filters())
+                good = middle
+            except OkoError as found:
+                bad, error = middle, found
+        return BundleFailed(bad - 1, error)
 
     def select(self, mod: FlowMod) -> list[tuple[Entry, Count]]:
         """The rules that a delete like `mod` would be about, in rank order, with what they have won."""
@@ -174,6 +196,11 @@ class Bridge:
     def image(self) -> Image | None:
         """The image that decides packets now."""
         return self._datapath.image
+
+    @property
+    def layout(self) -> KeyLayout:
+        """Where the pipeline has the fields that it looks at."""
+        return self._runtime.layout.key
 
     def count(self, slot: int) -> Count:
         """What the rule, group or bucket in this slot has counted."""

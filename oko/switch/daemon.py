@@ -71,7 +71,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         pins = str(pins_of(name, settings.bpffs))
         rundir.write(name, BridgeRecord(pins, ()))
         restores.callback(rundir.forget, name)
-        with Datapath(name, settings.bpffs, stub) as datapath, _undo(datapath.remove) as keep:
+        with Datapath(name, settings.bpffs, stub, runtime) as datapath, _undo(datapath.remove) as keep:
             ports: list[Port] = []
             for spec in settings.ports:
                 port = Port.prepare(spec)

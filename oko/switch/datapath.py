@@ -230,7 +230,7 @@ class Datapath:
         """How often the program in this slot ran, and how often it matched."""
         values = self._maps["programs"].lookup_percpu(slot.to_bytes(4, "little")) or ()
         per_cpu = [counters.PROGRAM.unpack(value) for value in values]
-        return sum(runs for runs, _, _ in per_cpu), sum(matches for _, matches, _ in per_cpu)
+        return sum(runs for runs, _ in per_cpu), sum(matches for _, matches in per_cpu)
 
     def fallthrough(self) -> int:
         """Packets that found the slot empty, and were dropped."""

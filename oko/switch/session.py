@@ -1,41 +1,28 @@
 """`Session`: one OpenFlow connection. Takes messages as bytes and answers as bytes; knows no sockets.
 
-OpenFlow leaves the order of messages between barriers to the switch; here they are done in order, and flow_mods that
-arrive together are compiled together.
+OpenFlow leaves the order of messages between barriers to the switch; here they are done in order, and changes of the
+tables that arrive together are compiled together.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterable, Iterator
-from typing import Final
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, get_args
 
-import oko
-from ofext.answers import extension_error, refusal
-from ofext.constants import MULTIPART_MORE, VERSION, Capability, PortState, Role
-from ofext.errors import BY_NAME
-from ofext.extension import (
-    DropEntry,
-    DropListReply,
-    DropListRequest,
-    LoadFlag,
-    MapDescription,
-    MapDumpReply,
-    MapDumpRequest,
-    MapEntry,
-    MapListReply,
-    MapListRequest,
-    MapUpdate,
-    ProgramEntry,
-    ProgramListReply,
-    ProgramListRequest,
-    ProgramLoad,
-    ProgramLoaded,
-    ProgramUnload,
-    UnloadFlag,
+from ofext.bundles import ONF, BundleAdd, BundleControl
+from ofext.constants import (
+    MULTIPART_MORE,
+    PORT_ANY,
+    TABLE_ALL,
+    VERSION,
+    Capability,
+    PortReason,
+    ReservedPort,
+    Role,
 )
-from ofext.load import LoadAssembler
+from ofext.extension import ListRequest, MapUpdate, ProgramLoad, ProgramUnload
 from ofext.messages import (
     BarrierReply,
     BarrierRequest,
@@ -46,355 +33,292 @@ from ofext.messages import (
     ExperimenterError,
     FeaturesReply,
     FeaturesRequest,
-    FlowMod,
+    FlowRemoved,
+    GetAsyncReply,
+    GetAsyncRequest,
     GetConfigReply,
     GetConfigRequest,
     Hello,
     Message,
+    PacketIn,
+    PacketOut,
+    PortMod,
+    PortStatus,
+    QueueGetConfigReply,
+    QueueGetConfigRequest,
     RoleReply,
     RoleRequest,
+    SetAsync,
     SetConfig,
+    TableMod,
     decode,
     encode,
     header,
 )
-from ofext.multipart import (
-    Aggregate,
-    AggregateRequest,
-    Desc,
-    DescRequest,
-    FlowStats,
-    FlowStatsReply,
-    FlowStatsRequest,
-    MultipartReply,
-    MultipartRequest,
-    Port,
-    PortDescReply,
-    PortDescRequest,
-    ReplyBody,
-    RequestBody,
-    TableFeaturesReply,
-    TableFeaturesRequest,
-    TableStats,
-    TableStatsReply,
-    TableStatsRequest,
-    split,
+from ofext.multipart import ExperimenterBody, MultipartReply, MultipartRequest, TableFeaturesRequest, split
+from oko.compiler.packet_in import PacketInRecord
+from oko.errors import OkoError
+from oko.flow.action import LAST_TABLE
+from oko.switch.asynchronous import DEFAULT, Unasked, wants
+from oko.switch.bridge import Bridge, Event, PortChanged, Removed
+from oko.switch.bundles import Bundles
+from oko.switch.extension import ExtensionServer
+from oko.switch.port import Port
+from oko.switch.refusal import answer_to, refused
+from oko.switch.roles import Roles
+from oko.switch.statistics import TABLES, Statistics
+from oko.switch.wire import Change, ChangeMessage, read_change
+from oko.switch.wire_packet import NO_COOKIE, read_packet_out, write_packet_in, write_removed
+from oko.switch.wire_port import write_port
+
+log = logging.getLogger("oko")
+
+BACKLOG_LIMIT: Final = 1 << 20
+"""Bytes that wait for a slow reader before packet-ins are dropped."""
+
+_CAPABILITIES: Final = Capability.FLOW_STATS | Capability.TABLE_STATS | Capability.PORT_STATS | Capability.GROUP_STATS
+_TABLE_CONFIG: Final = 3
+"""OFPTC_DEPRECATED_MASK: bits that mean nothing any more (OpenFlow 1.3.5, 7.3.3)."""
+
+_MasterOnly = (
+    ChangeMessage | PacketOut | PortMod | TableMod | BundleControl | BundleAdd | ProgramLoad | ProgramUnload | MapUpdate
 )
-from oko.compiler.counters import Drop
-from oko.errors import (
-    BadAction,
-    BadFlowMod,
-    BadInstruction,
-    BadMapAccess,
-    BadMatch,
-    FlowError,
-    KernelError,
-    KernelRejected,
-    LimitExceeded,
-    MapShapeChanged,
-    NotReadable,
-    OkoError,
-    PortError,
-    ProgramInUse,
-    ProtocolError,
-    Rejected,
-    UnknownMap,
-    UnknownProgram,
-)
-from oko.flow.match import PROGRAM_IDS
-from oko.flow.rule import Command
-from oko.flow.rule import FlowMod as Selection
-from oko.switch.bridge import Bridge
-from oko.switch.schema import schema
-from oko.switch.wire import read_flow_mod, table_features, write_instructions, write_match
-
-_NS: Final = 1_000_000_000
-_LARGEST_VALUE: Final = 56 * 1024
-
-_REASONS: Final[dict[type[FlowError], str]] = {
-    BadMatch: "bad-match",
-    BadAction: "bad-action",
-    BadInstruction: "bad-instruction",
-    BadFlowMod: "flow-mod-failed",
-}
-"""The error type that a class of errors has on the wire; its `reason` is the code's name."""
-
-_EXTENSION: Final[dict[type[OkoError], str]] = {
-    NotReadable: "program-not-readable",
-    Rejected: "program-rejected",
-    UnknownProgram: "unknown-program",
-    ProgramInUse: "program-in-use",
-    UnknownMap: "unknown-map",
-    BadMapAccess: "bad-map-access",
-    MapShapeChanged: "map-shape-changed",
-    LimitExceeded: "limit-exceeded",
-    PortError: "port",
-    KernelError: "kernel",
-}
-"""The extension's error for what OpenFlow has no words for, most derived class first."""
+"""What a slave may not send (OpenFlow 1.3.5, 6.3.4), apart from a change of table features."""
 
 
-def answer_to(error: OkoError, request: bytes) -> Error | ExperimenterError:
-    """The error message that tells the peer about `error`."""
-    if isinstance(error, ProtocolError):
-        return refusal(error, request)
-    for kind, prefix in _REASONS.items():
-        if isinstance(error, kind):
-            known = BY_NAME.get(f"{prefix}/{error.reason}", BY_NAME["flow-mod-failed/unknown"])
-            return refusal(ProtocolError(str(error), error_type=known.type, error_code=known.code), request)
-    if isinstance(error, KernelRejected):
-        return extension_error(error.code, str(error), error.details)
-    for other, name in _EXTENSION.items():
-        if isinstance(error, other):
-            message = f"{error.code}: {error}" if isinstance(error, Rejected) else str(error)
-            return extension_error(name, message, error.details)
-    return extension_error("kernel", str(error), error.details)
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request to be carried out together with others: the change it asks for, or what is wrong with it."""
+
+    change: Change | OkoError
+    request: bytes
+    xid: int
 
 
 class Session:
     """The switch's side of one connection. Feed it complete messages; it yields what to send."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        roles: Roles,
+        send: Callable[[bytes], None],
+        backlog: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`send` puts bytes behind those that are to be sent already: messages that nobody asked for, once hellos have
+        been exchanged. `backlog` says how many bytes wait to be sent."""
         self._bridge = bridge
-        self._loads = LoadAssembler()
+        self._roles = roles
+        self._send = send
+        self._backlog = backlog
+        self._statistics = Statistics(bridge)
+        self._extension = ExtensionServer(bridge)
+        self._bundles = Bundles(bridge)
+        self._asynchronous = DEFAULT
+        self._unlisten: Callable[[], None] | None = None
         self._miss_send_len = 128
         self.failed = False
         """Set when the two sides speak no common version: send what was answered and close."""
+        self.lost_packet_ins = 0
+        """Packet-ins that were dropped because the peer reads too slowly."""
 
     def greeting(self) -> bytes:
         """The hello that opens the connection."""
         return encode(Hello())
 
+    def close(self) -> None:
+        """The connection has ended: nothing is sent any more. Closing twice is harmless."""
+        self._roles.leave(self)
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
+        if self.lost_packet_ins:
+            log.warning("%d packet-ins were dropped: a controller read too slowly", self.lost_packet_ins)
+            self.lost_packet_ins = 0
+
     def receive(self, requests: Iterable[bytes]) -> Iterator[bytes]:
         """The answers to messages that arrived together, in order."""
-        waiting: list[tuple[bytes, FlowMod, int]] = []
+        waiting: list[_Waiting] = []
         for request in requests:
             if self.failed:
                 break
+            xid = header(request).xid
             try:
-                message, xid = decode(request)
-            except (ProtocolError, LimitExceeded) as error:
-                yield from self._change(waiting)
-                yield encode(answer_to(error, request), header(request).xid)
+                message, _ = decode(request)
+                self._require_role(message)
+                if isinstance(message, ChangeMessage):
+                    waiting.append(_Waiting(read_change(message), request, xid))
+                    continue
+            except OkoError as error:
+                waiting.append(_Waiting(error, request, xid))
                 continue
-            if isinstance(message, FlowMod):
-                waiting.append((request, message, xid))
-                continue
-            yield from self._change(waiting)
+            yield from self._carry_out(waiting)
+            waiting = []
             try:
-                yield from (encode(answer, xid) for answer in self._answer(message))
+                yield from self._answer(message, xid)
             except OkoError as error:
                 yield encode(answer_to(error, request), xid)
-        yield from self._change(waiting)
+        yield from self._carry_out(waiting)
 
-    def _change(self, waiting: list[tuple[bytes, FlowMod, int]]) -> Iterator[bytes]:
-        """Carry out the flow_mods that wait, and forget them."""
-        mods, senders = [], []
-        for request, message, xid in waiting:
-            try:
-                mods.append(read_flow_mod(message))
-                senders.append((request, xid))
-            except OkoError as error:
-                yield encode(answer_to(error, request), xid)
-        waiting.clear()
-        for (request, xid), failure in zip(senders, self._bridge.change(mods) if mods else (), strict=True):
-            if failure is not None:
-                yield encode(answer_to(failure, request), xid)
+    def _carry_out(self, waiting: list[_Waiting]) -> Iterator[bytes]:
+        """Make the changes that wait; what was wrong with them."""
+        changes = [item.change for item in waiting if not isinstance(item.change, OkoError)]
+        outcomes = iter(self._bridge.change(changes) if changes else ())
+        for item in waiting:
+            error = item.change if isinstance(item.change, OkoError) else next(outcomes)
+            if error is not None:
+                yield encode(answer_to(error, item.request), item.xid)
 
-    def _answer(self, message: Message) -> Iterator[Message]:
+    def _require_role(self, message: Message) -> None:
+        """Raises ProtocolError for what a slave may not ask for."""
+        changing = isinstance(message, _MasterOnly) or (
+            isinstance(message, MultipartRequest)
+            and isinstance(message.body, TableFeaturesRequest)
+            and bool(message.body.entries)
+        )
+        if changing and self._roles.of(self) is Role.SLAVE:
+            raise refused("bad-request/is-slave", f"a slave may not send {type(message).__name__}")
+
+    def _answer(self, message: Message, xid: int) -> Iterator[bytes]:
+        if isinstance(message, BundleControl):
+            yield from self._bundles.control(message, xid)
+        elif isinstance(message, BundleAdd):
+            self._bundles.add(message, xid)
+        else:
+            for answer in self._messages(message):
+                yield encode(answer, xid)
+
+    def _messages(self, message: Message) -> Iterator[Message]:
         match message:
             case Hello():
-                if VERSION not in message.versions:
-                    self.failed = True
-                    yield Error(0, 0, b"this switch speaks OpenFlow 1.3 only")
+                yield from self._greet(message)
             case EchoRequest():
                 yield EchoReply(message.data)
             case BarrierRequest():
                 yield BarrierReply()
             case FeaturesRequest():
-                yield FeaturesReply(self._datapath_id, capabilities=Capability.FLOW_STATS | Capability.TABLE_STATS)
+                yield FeaturesReply(self._datapath_id, n_tables=TABLES, capabilities=_CAPABILITIES)
             case GetConfigRequest():
                 yield GetConfigReply(0, self._miss_send_len)
             case SetConfig():
+                if message.flags:
+                    raise refused("switch-config-failed/bad-flags", "fragments are neither dropped nor reassembled")
                 self._miss_send_len = message.miss_send_len
             case RoleRequest():
-                yield self._role(message)
+                role = self._roles.request(self, message.role, message.generation_id)
+                yield RoleReply(role, self._roles.generation)
+            case GetAsyncRequest():
+                yield self._asynchronous
+            case SetAsync():
+                self._asynchronous = GetAsyncReply(
+                    message.packet_in_mask, message.port_status_mask, message.flow_removed_mask
+                )
+            case PacketOut():
+                self._packet_out(message)
+            case PortMod():
+                self._configure_port(message)
+            case TableMod():
+                _configure_table(message)
+            case QueueGetConfigRequest(port):
+                if port != PORT_ANY:
+                    self._port(port, "queue-op-failed/bad-port")
+                yield QueueGetConfigReply(port)
             case MultipartRequest():
-                yield from self._multipart(message)
+                yield from self._report(message)
             case ProgramLoad():
-                yield from self._load(message)
+                yield from self._extension.load(message)
             case ProgramUnload():
-                _require_known(message.flags, UnloadFlag)
-                self._bridge.unload(message.program, force=bool(message.flags & UnloadFlag.FORCE))
+                self._extension.unload(message)
             case MapUpdate():
-                self._bridge.update(message.program, message.map, message.entries, message.flags)
+                self._extension.update(message)
             case EchoReply() | Error() | ExperimenterError():
                 pass
-            case Experimenter():
-                raise _unsupported("bad-request/bad-experimenter", f"experimenter {message.experimenter:#x}")
+            case Experimenter(experimenter, exp_type):
+                name = "bad-request/bad-exp-type" if experimenter == ONF else "bad-request/bad-experimenter"
+                raise refused(name, f"message {exp_type} of experimenter {experimenter:#x} is not supported")
             case _:
-                raise _unsupported("bad-request/bad-type", f"a message {type(message).__name__}")
+                raise refused("bad-request/bad-type", f"a message {type(message).__name__} is not supported")
+
+    def _greet(self, hello: Hello) -> Iterator[Error]:
+        if VERSION not in hello.versions:
+            self.failed = True
+            yield Error(0, 0, b"this switch speaks OpenFlow 1.3 only")
+        elif self._unlisten is None:
+            self._unlisten = self._bridge.listen(self._hear)
 
     @property
     def _datapath_id(self) -> int:
         """The hardware address of the first port, as OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits."""
         return int.from_bytes(self._bridge.ports[0].mac, "big") if self._bridge.ports else 0
 
-    def _role(self, message: RoleRequest) -> RoleReply:
-        if message.role not in (Role.NOCHANGE, Role.EQUAL):
-            raise _unsupported("role-request-failed/unsup", "a role other than equal")
-        return RoleReply(Role.EQUAL, message.generation_id)
-
-    def _load(self, chunk: ProgramLoad) -> Iterator[Message]:
-        if chunk.program not in PROGRAM_IDS:
-            raise LimitExceeded("the highest program id", chunk.program, PROGRAM_IDS[-1], advice="ids begin at 1")
-        _require_known(chunk.flags, LoadFlag)
-        whole = self._loads.feed(chunk)
-        if whole is None:
-            return
-        loaded = self._bridge.load(
-            whole.program,
-            whole.name,
-            whole.elf,
-            fresh_maps=bool(whole.flags & LoadFlag.FRESH_MAPS),
-            verify_only=bool(whole.flags & LoadFlag.VERIFY_ONLY),
-        )
-        program = loaded.filter.program
-        yield ProgramLoaded(whole.program, whole.flags, len(program.instructions), len(program.maps), loaded.name)
-
-    def _multipart(self, request: MultipartRequest) -> Iterator[MultipartReply]:
-        if request.flags & MULTIPART_MORE:
-            raise _unsupported("bad-request/multipart-buffer-overflow", "a multipart request in several parts")
-        yield from split(self._report(request.body))
-
-    def _report(self, body: RequestBody) -> ReplyBody:
-        match body:
-            case DescRequest():
-                return Desc("Oko", "XDP", oko.__version__, "", self._bridge.name)
-            case FlowStatsRequest():
-                return FlowStatsReply(tuple(self._flows(body)))
-            case AggregateRequest():
-                flows = list(self._flows(body))
-                return Aggregate(
-                    sum(flow.packet_count for flow in flows), sum(flow.byte_count for flow in flows), len(flows)
-                )
-            case TableStatsRequest():
-                return TableStatsReply((self._table(),))
-            case TableFeaturesRequest(entries=()):
-                return TableFeaturesReply((table_features(),))
-            case TableFeaturesRequest():
-                raise _unsupported("table-features-failed/eperm", "changing what a table can do")
-            case PortDescRequest():
-                return PortDescReply(tuple(self._ports()))
-            case DropListRequest():
-                return DropListReply(tuple(self._drops()))
-            case ProgramListRequest():
-                return ProgramListReply(tuple(self._programs()))
-            case MapListRequest():
-                return MapListReply(tuple(self._maps(body.program)))
-            case MapDumpRequest():
-                return self._dump(body)
-            case _:
-                raise _unsupported("bad-request/bad-multipart", "this multipart request")
-
-    def _flows(self, body: FlowStatsRequest | AggregateRequest) -> Iterator[FlowStats]:
-        wanted = FlowMod(
-            cookie=body.cookie,
-            cookie_mask=body.cookie_mask,
-            table_id=body.table_id,
-            command=Command.DELETE.value,
-            out_port=body.out_port,
-            out_group=body.out_group,
-            match=body.match,
-        )
-        selection: Selection = read_flow_mod(wanted)
-        now = time.monotonic_ns()
-        for entry, count in self._bridge.select(selection):
-            seconds, nanoseconds = divmod(now - entry.installed, _NS)
-            rule = entry.rule
-            yield FlowStats(
-                table_id=rule.table,
-                duration_sec=seconds,
-                duration_nsec=nanoseconds,
-                priority=rule.priority,
-                idle_timeout=0,
-                hard_timeout=0,
-                flags=0,
-                cookie=rule.cookie,
-                packet_count=count.packets,
-                byte_count=count.bytes,
-                match=write_match(rule.match),
-                instructions=write_instructions(rule),
-            )
-
-    def _table(self) -> TableStats:
-        matched = sum(flow.packet_count for flow in self._flows(FlowStatsRequest()))
-        missed = self._bridge.drops()[Drop.MISS].packets
-        return TableStats(0, self._bridge.rules, matched + missed, matched)
-
-    def _ports(self) -> Iterator[Port]:
+    def _port(self, number: int, refusal: str) -> Port:
+        """Raises ProtocolError with the OpenFlow error called `refusal`."""
         for port in self._bridge.ports:
-            state = PortState(0) if self._bridge.is_live(port) else PortState.LINK_DOWN
-            yield Port(port.number, port.mac, port.name, state=state)
+            if port.number == number:
+                return port
+        raise refused(refusal, f"there is no port {number}")
 
-    def _drops(self) -> Iterator[DropEntry]:
-        for reason, count in self._bridge.drops().items():
-            yield DropEntry(count.packets, count.bytes, reason.name.lower().replace("_", "-"))
-        yield DropEntry(self._bridge.fallthrough(), 0, "no-pipeline")
+    def _packet_out(self, message: PacketOut) -> None:
+        actions, frame = read_packet_out(message)
+        if message.in_port != ReservedPort.CONTROLLER:
+            self._port(message.in_port, "bad-request/bad-port")
+        self._bridge.packet_out(actions, frame, message.in_port)
 
-    def _programs(self) -> Iterator[ProgramEntry]:
-        for loaded, runs, matches in self._bridge.programs():
-            program = loaded.filter.program
-            yield ProgramEntry(
-                loaded.filter.id,
-                len(program.instructions),
-                len(program.maps),
-                runs,
-                matches,
-                bytes.fromhex(program.digest),
-                loaded.name,
+    def _configure_port(self, message: PortMod) -> None:
+        port = self._port(message.port_no, "port-mod-failed/bad-port")
+        if message.hw_addr != port.mac:
+            raise refused("port-mod-failed/bad-hw-addr", f"port {port.number} has the address {port.mac.hex(':')}")
+        if message.mask or message.advertise:
+            raise refused("port-mod-failed/eperm", f"port {port.number} ({port.name}): ports are not configured here")
+
+    def _report(self, request: MultipartRequest) -> Iterator[MultipartReply]:
+        if request.flags & MULTIPART_MORE:
+            raise refused("bad-request/multipart-buffer-overflow", "multipart requests have one part here")
+        body = request.body
+        if isinstance(body, ExperimenterBody):
+            raise refused(
+                "bad-request/bad-experimenter", f"requests of experimenter {body.experimenter:#x} are not known"
             )
-
-    def _maps(self, program_id: int) -> Iterator[MapDescription]:
-        chosen = (
-            [self._bridge.program(program_id)] if program_id else [loaded for loaded, _, _ in self._bridge.programs()]
-        )
-        for loaded in chosen:
-            program = loaded.filter.program
-            for spec in program.maps:
-                yield MapDescription(
-                    loaded.filter.id,
-                    spec.type,
-                    spec.key_size,
-                    spec.value_size,
-                    spec.max_entries,
-                    spec.name,
-                    json.dumps(schema(program.btf, spec.key_type)) if program.btf and spec.key_type else "",
-                    json.dumps(schema(program.btf, spec.value_type)) if program.btf and spec.value_type else "",
-                )
-
-    def _dump(self, body: MapDumpRequest) -> MapDumpReply:
-        spec, source = self._bridge.map(body.program, body.map)
-        if spec.value_size > _LARGEST_VALUE:
-            raise BadMapAccess(f"map {spec.name}: its values of {spec.value_size} bytes do not fit into a message")
-        if body.limit or body.cursor:
-            raise BadMapAccess(f"map {spec.name}: dumps come whole for now: leave limit and cursor empty")
-        if source.per_cpu:
-            entries = tuple(MapEntry(key, b"".join(values)) for key, values in source.items_percpu())
+        if isinstance(body, get_args(ListRequest)):
+            yield from split(self._extension.report(body))
         else:
-            entries = tuple(MapEntry(key, value) for key, value in source.items())
-        return MapDumpReply(body.program, body.map, b"", entries)
+            yield from split(self._statistics.report(body))
+
+    # ---- what nobody asked for
+
+    def _hear(self, event: Event) -> None:
+        """Tell the peer, if it wants to know."""
+        match event:
+            case PacketInRecord():
+                if not self._wants(PacketIn, event.reason.value):
+                    return
+                if self._backlog() > BACKLOG_LIMIT:
+                    self.lost_packet_ins += 1
+                    return
+                self._send(encode(write_packet_in(event, self._cookie(event))))
+            case Removed():
+                if self._wants(FlowRemoved, event.reason.value):
+                    self._send(encode(write_removed(event)))
+            case PortChanged(port):
+                if self._wants(PortStatus, PortReason.MODIFY):
+                    self._send(encode(PortStatus(PortReason.MODIFY, write_port(self._bridge, port))))
+
+    def _wants(self, kind: type[Unasked], reason: int) -> bool:
+        return wants(self._asynchronous, kind, reason, self._roles.of(self))
+
+    def _cookie(self, record: PacketInRecord) -> int:
+        """That of the rule that sends a packet, as long as it is there. Mostly it is the last one of its table."""
+        if record.slot is None:
+            return NO_COOKIE
+        for entry in reversed(self._bridge.tables.ranked(record.table)):
+            if entry.slot == record.slot:
+                return entry.rule.cookie
+        return NO_COOKIE
 
 
-def _require_known(flags: int, known: type[LoadFlag] | type[UnloadFlag]) -> None:
-    """Raises ProtocolError for flags that are reserved (docs/openflow-extension.md)."""
-    reserved = flags & ~sum(known)
-    if reserved:
-        bad = BY_NAME["bad-request/bad-packet"]
-        message = f"flags {reserved:#x} are reserved: leave them 0"
-        raise ProtocolError(message, error_type=bad.type, error_code=bad.code)
-
-
-def _unsupported(name: str, what: str) -> ProtocolError:
-    known = BY_NAME[name]
-    return ProtocolError(f"{what} is not supported", error_type=known.type, error_code=known.code)
+def _configure_table(message: TableMod) -> None:
+    """There is nothing to configure; what is asked for has to be right all the same. Raises ProtocolError."""
+    if message.table_id > LAST_TABLE and message.table_id != TABLE_ALL:
+        raise refused("table-mod-failed/bad-table", f"table {message.table_id}: this switch has 0–{LAST_TABLE}")
+    if message.config & ~_TABLE_CONFIG:
+        raise refused("table-mod-failed/bad-config", f"table configuration {message.config:#x} means nothing")

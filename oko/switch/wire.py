@@ -1,179 +1,256 @@
-"""Rules and flow_mods between the wire (`ofext`) and the tables (`oko.flow`)."""
+"""Changes between the wire (`ofext`) and the tables (`oko.flow`): flow_mods, group_mods, meter_mods, observers."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from ofext import messages
-from ofext.constants import GROUP_ANY, PORT_ANY, TABLE_ALL, FlowModFlag
-from ofext.extension import EXPERIMENTER
-from ofext.instructions import ApplyActions as WireApplyActions
-from ofext.instructions import Instruction as WireInstruction
-from ofext.instructions import Output as WireOutput
-from ofext.multipart import TableFeatures, TableProperty
-from ofext.oxm import Oxm
-from oko.errors import BadAction, BadFlowMod, BadInstruction, BadMatch
-from oko.flow.action import MAX_PORT, ApplyActions, Output
-from oko.flow.fields import BY_OXM, FIELDS, OXM_EXPERIMENTER
-from oko.flow.match import Condition, Match
+from ofext.bands import DropBand
+from ofext.buckets import Bucket as WireBucket
+from ofext.constants import (
+    GROUP_ALL,
+    GROUP_ANY,
+    METER_ALL,
+    NO_BUFFER,
+    PORT_ANY,
+    TABLE_ALL,
+    FlowModFlag,
+    MeterFlag,
+)
+from ofext.extension import Observe, Unobserve
+from oko.errors import BadFlowMod, BadGroup, BadMeter
+from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
+from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
+from oko.flow.observer import Observer, ObserverMod
 from oko.flow.rule import Command, FlowMod, Rule
-
-_FLAGS: Final = FlowModFlag.RESET_COUNTS | FlowModFlag.CHECK_OVERLAP
-# Types of table properties, instructions and actions (OpenFlow 1.3.5, 7.3.5.5.2, 7.2.4, 7.2.5).
-_INSTRUCTIONS: Final = 0
-_NEXT_TABLES: Final = 2
-_WRITE_ACTIONS: Final = 4
-_APPLY_ACTIONS_PROPERTY: Final = 6
-_MATCH: Final = 8
-_WILDCARDS: Final = 10
-_WRITE_SETFIELD: Final = 12
-_APPLY_SETFIELD: Final = 14
-_APPLY_ACTIONS: Final = 4
-_OUTPUT: Final = 0
-_OXM_HEADER: Final = struct.Struct(">HBB")
-_ELEMENT: Final = struct.Struct(">HH")
-_MOST_RULES: Final = 1 << 20
-"""What the switch says that a table holds. Memory is the limit."""
+from oko.switch.refusal import no_buffer
+from oko.switch.wire_action import read_actions, read_instructions, write_actions, write_instructions
+from oko.switch.wire_match import read_match, write_match
 
 _DELETES: Final = (Command.DELETE, Command.DELETE_STRICT)
 
-
-def write_match(match: Match) -> tuple[Oxm, ...]:
-    """The match as TLVs, in the order of the field table, which puts every field behind those it depends on."""
-    return tuple(_write_condition(condition) for condition in match.conditions)
-
-
-def read_match(fields: Iterable[Oxm]) -> Match:
-    """The match that the TLVs say. Raises BadMatch."""
-    return Match.of(_read_condition(oxm) for oxm in fields)
+Change = FlowMod | GroupMod | MeterMod | ObserverMod
+ChangeMessage = messages.FlowMod | messages.GroupMod | messages.MeterMod | Observe | Unobserve
+"""The messages that say a change."""
 
 
-def write_instructions(rule: Rule) -> tuple[WireInstruction, ...]:
-    """The instructions of a rule."""
-    return tuple(
-        WireApplyActions(tuple(WireOutput(action.port) for action in instruction.actions))
-        for instruction in rule.instructions
-    )
+def read_change(message: ChangeMessage) -> Change:
+    """The change that the message asks for. Raises FlowError for what this switch does not do, ProtocolError for a
+    packet in a buffer."""
+    match message:
+        case messages.FlowMod():
+            return read_flow_mod(message)
+        case messages.GroupMod():
+            return read_group_mod(message)
+        case messages.MeterMod():
+            return read_meter_mod(message)
+        case Observe() | Unobserve():
+            return read_observer_mod(message)
+
+
+# ---- flow_mods
 
 
 def write_flow_mod(mod: FlowMod) -> messages.FlowMod:
     """The message that asks for `mod`."""
-    flags = FlowModFlag(0)
+    rule = mod.rule
+    flags = rule_flags(rule)
     if mod.reset_counts:
         flags |= FlowModFlag.RESET_COUNTS
     if mod.check_overlap:
         flags |= FlowModFlag.CHECK_OVERLAP
     return messages.FlowMod(
-        cookie=mod.rule.cookie,
+        cookie=rule.cookie,
         cookie_mask=mod.cookie_mask,
-        table_id=TABLE_ALL if mod.all_tables else mod.rule.table,
+        table_id=TABLE_ALL if mod.all_tables else rule.table,
         command=mod.command.value,
-        priority=mod.rule.priority,
+        idle_timeout=rule.idle_timeout,
+        hard_timeout=rule.hard_timeout,
+        priority=rule.priority,
         out_port=PORT_ANY if mod.out_port is None else mod.out_port,
+        out_group=GROUP_ANY if mod.out_group is None else mod.out_group,
         flags=flags,
-        match=write_match(mod.rule.match),
-        instructions=() if mod.command in _DELETES else write_instructions(mod.rule),
+        match=write_match(rule.match),
+        instructions=() if mod.command in _DELETES else write_instructions(rule.instructions),
     )
 
 
 def read_flow_mod(message: messages.FlowMod) -> FlowMod:
-    """What the message asks for. Raises FlowError for what this switch does not do."""
+    """What the message asks for. Raises FlowError for what this switch does not do, ProtocolError for a packet in a
+    buffer. Not to count (OFPFF_NO_PKT_COUNTS, OFPFF_NO_BYT_COUNTS) is an allowance that is not taken."""
     try:
         command = Command(message.command)
     except ValueError:
         raise BadFlowMod(f"command {message.command} is none of a flow_mod's", reason="bad-command") from None
-    deletes = command in _DELETES
-    if message.idle_timeout or message.hard_timeout:
-        raise BadFlowMod("rules have no timeouts for now: leave them 0", reason="bad-timeout")
-    if message.flags & ~_FLAGS:
-        raise BadFlowMod(f"flags {message.flags & ~_FLAGS:#x} of the flow_mod are not supported", reason="bad-flags")
-    if deletes and message.out_group != GROUP_ANY:
-        raise BadFlowMod("there are no groups: leave out_group OFPG_ANY", reason="unknown")
+    flags = message.flags
+    if flags & ~sum(FlowModFlag):
+        raise BadFlowMod(f"flags {flags & ~sum(FlowModFlag):#x} are none of a flow_mod's", reason="bad-flags")
+    if command in _DELETES:
+        return _read_delete(command, message)
+    if message.buffer_id != NO_BUFFER:
+        raise no_buffer(message.buffer_id)
     rule = Rule(
         read_match(message.match),
-        () if deletes else _read_instructions(message.instructions),
+        read_instructions(message.instructions),
         message.priority,
         message.table_id,
         message.cookie,
+        message.idle_timeout,
+        message.hard_timeout,
+        bool(flags & FlowModFlag.SEND_FLOW_REM),
     )
-    all_tables = deletes and message.table_id == TABLE_ALL
     return FlowMod(
         command,
-        replace(rule, table=0) if all_tables else rule,
-        message.cookie_mask if command is not Command.ADD else 0,
+        rule,
+        0 if command is Command.ADD else message.cookie_mask,
+        reset_counts=bool(flags & FlowModFlag.RESET_COUNTS),
+        check_overlap=bool(flags & FlowModFlag.CHECK_OVERLAP),
+    )
+
+
+def _read_delete(command: Command, message: messages.FlowMod) -> FlowMod:
+    all_tables = message.table_id == TABLE_ALL
+    rule = Rule(
+        read_match(message.match),
+        priority=message.priority,
+        table=0 if all_tables else message.table_id,
+        cookie=message.cookie,
+    )
+    return FlowMod(
+        command,
+        rule,
+        message.cookie_mask,
         all_tables,
-        message.out_port if deletes and message.out_port != PORT_ANY else None,
-        bool(message.flags & FlowModFlag.RESET_COUNTS),
-        bool(message.flags & FlowModFlag.CHECK_OVERLAP),
+        None if message.out_port == PORT_ANY else message.out_port,
+        None if message.out_group == GROUP_ANY else message.out_group,
     )
 
 
-def table_features() -> TableFeatures:
-    """What table 0 can do. filter_prog is left out: Open vSwitch gives up on a reply with a field it does not know."""
-    fields = b"".join(
-        _OXM_HEADER.pack(field.oxm_class, field.oxm_field << 1, field.size)
-        for field in FIELDS
-        if field.oxm_class != OXM_EXPERIMENTER
-    )
-    properties = {
-        _INSTRUCTIONS: _ELEMENT.pack(_APPLY_ACTIONS, _ELEMENT.size),
-        _NEXT_TABLES: b"",
-        _WRITE_ACTIONS: b"",
-        _APPLY_ACTIONS_PROPERTY: _ELEMENT.pack(_OUTPUT, _ELEMENT.size),
-        _MATCH: fields,
-        _WILDCARDS: fields,
-        _WRITE_SETFIELD: b"",
-        _APPLY_SETFIELD: b"",
-    }
-    return TableFeatures(
-        0, "table0", 0, 0, 0, _MOST_RULES, tuple(TableProperty(kind, body) for kind, body in properties.items())
+def rule_flags(rule: Rule) -> FlowModFlag:
+    """The flags that stay with a rule."""
+    return FlowModFlag.SEND_FLOW_REM if rule.send_removed else FlowModFlag(0)
+
+
+# ---- groups
+
+
+def write_group_mod(mod: GroupMod) -> messages.GroupMod:
+    """The message that asks for `mod`."""
+    spec = mod.spec
+    return messages.GroupMod(
+        mod.command.value, spec.type.value, GROUP_ALL if mod.all_groups else spec.number, write_buckets(spec)
     )
 
 
-def _write_condition(condition: Condition) -> Oxm:
-    field = condition.field
-    return Oxm(
-        field.oxm_class,
-        field.oxm_field,
-        condition.value.to_bytes(field.size, "big"),
-        None if condition.exact else condition.mask.to_bytes(field.size, "big"),
-        EXPERIMENTER if field.oxm_class == OXM_EXPERIMENTER else None,
-    )
+def read_group_mod(message: messages.GroupMod) -> GroupMod:
+    """What the message asks for. Raises BadGroup, and BadAction for the actions of a bucket."""
+    try:
+        command = GroupCommand(message.command)
+    except ValueError:
+        raise BadGroup(f"command {message.command} is none of a group_mod's", reason="bad-command") from None
+    if command is GroupCommand.DELETE:
+        all_groups = message.group_id == GROUP_ALL
+        return GroupMod(command, GroupSpec(0 if all_groups else message.group_id, GroupType.ALL), all_groups)
+    return GroupMod(command, read_group(message.group_id, message.type, message.buckets))
 
 
-def _read_condition(oxm: Oxm) -> Condition:
-    field = BY_OXM.get((oxm.oxm_class, oxm.field))
-    if field is None or (oxm.experimenter is not None and oxm.experimenter != EXPERIMENTER):
-        owner = "" if oxm.experimenter is None else f" of experimenter {oxm.experimenter:#x}"
-        raise BadMatch(f"field {oxm.oxm_class:#06x}:{oxm.field}{owner} is not matched here", reason="bad-field")
-    if len(oxm.value) != field.size:
-        raise BadMatch(f"{field.name} has {field.size} bytes, not {len(oxm.value)}", reason="bad-len")
-    mask = field.full if oxm.mask is None else int.from_bytes(oxm.mask, "big")
-    return Condition(field, int.from_bytes(oxm.value, "big"), mask)
-
-
-def _read_instructions(instructions: Iterable[WireInstruction]) -> tuple[ApplyActions, ...]:
-    """The instructions that do something: to apply no actions is to have no instruction."""
-    read = [_read_instruction(instruction) for instruction in instructions]
-    if len(read) > 1:
-        raise BadInstruction("apply_actions stands twice in the rule: name it once", reason="unsup-inst")
-    return tuple(instruction for instruction in read if instruction.actions)
-
-
-def _read_instruction(instruction: WireInstruction) -> ApplyActions:
-    if not isinstance(instruction, WireApplyActions):
-        raise BadInstruction(
-            f"the instruction {type(instruction).__name__} is not supported: use apply_actions", reason="unsup-inst"
+def write_buckets(spec: GroupSpec) -> tuple[WireBucket, ...]:
+    """The buckets of a group. Only those of a select group have a weight."""
+    weighted = spec.type is GroupType.SELECT
+    return tuple(
+        WireBucket(
+            bucket.weight if weighted else 0,
+            PORT_ANY if bucket.watch_port is None else bucket.watch_port,
+            GROUP_ANY if bucket.watch_group is None else bucket.watch_group,
+            write_actions(bucket.actions),
         )
-    return ApplyActions(tuple(_read_action(action) for action in instruction.actions))
+        for bucket in spec.buckets
+    )
 
 
-def _read_action(action: object) -> Output:
-    if not isinstance(action, WireOutput):
-        raise BadAction(f"the action {type(action).__name__} is not supported: use output", reason="bad-type")
-    if not 0 < action.port <= MAX_PORT:
-        raise BadAction(f"output to the reserved port {action.port:#x} is not supported", reason="bad-out-port")
-    return Output(action.port)
+def read_group(number: int, kind: int, buckets: tuple[WireBucket, ...]) -> GroupSpec:
+    """A group, as a group_mod or a description says it. Raises BadGroup, BadAction."""
+    try:
+        type_ = GroupType(kind)
+    except ValueError:
+        raise BadGroup(f"group {number}: {kind} is no type of group", reason="bad-type") from None
+    weighted = type_ is GroupType.SELECT
+    if not weighted and any(bucket.weight for bucket in buckets):
+        raise BadGroup(f"group {number}: only the buckets of a select group have a weight", reason="invalid-group")
+    made = (
+        Bucket(
+            read_actions(bucket.actions),
+            bucket.weight if weighted else 1,
+            None if bucket.watch_port == PORT_ANY else bucket.watch_port,
+            None if bucket.watch_group == GROUP_ANY else bucket.watch_group,
+        )
+        for bucket in buckets
+    )
+    return GroupSpec(number, type_, tuple(made))
+
+
+# ---- meters
+
+
+def write_meter_mod(mod: MeterMod) -> messages.MeterMod:
+    """The message that asks for `mod`."""
+    spec = mod.spec
+    number = METER_ALL if mod.all_meters else spec.number
+    return messages.MeterMod(mod.command.value, meter_flags(spec), number, write_bands(spec))
+
+
+def read_meter_mod(message: messages.MeterMod) -> MeterMod:
+    """What the message asks for. Raises BadMeter."""
+    try:
+        command = MeterCommand(message.command)
+    except ValueError:
+        raise BadMeter(f"command {message.command} is none of a meter_mod's", reason="bad-command") from None
+    if command is MeterCommand.DELETE:
+        all_meters = message.meter_id == METER_ALL
+        return MeterMod(command, MeterSpec(0 if all_meters else message.meter_id, ()), all_meters)
+    return MeterMod(command, read_meter(message.meter_id, message.flags, message.bands))
+
+
+def meter_flags(spec: MeterSpec) -> MeterFlag:
+    """The flags of a meter. Every meter is counted."""
+    flags = MeterFlag.STATS | (MeterFlag.PKTPS if spec.packets else MeterFlag.KBPS)
+    return flags | MeterFlag.BURST if any(band.burst for band in spec.bands) else flags
+
+
+def write_bands(spec: MeterSpec) -> tuple[DropBand, ...]:
+    """The bands of a meter."""
+    return tuple(DropBand(band.rate, band.burst) for band in spec.bands)
+
+
+def read_meter(number: int, flags: int, bands: tuple[object, ...]) -> MeterSpec:
+    """A meter, as a meter_mod or a description says it. Raises BadMeter."""
+    both = MeterFlag.KBPS | MeterFlag.PKTPS
+    if flags & ~sum(MeterFlag) or flags & both == both:
+        raise BadMeter(f"meter {number}: the flags {flags:#x} mean nothing together", reason="bad-flags")
+    return MeterSpec(
+        number,
+        tuple(_read_band(number, band, bursts=bool(flags & MeterFlag.BURST)) for band in bands),
+        packets=bool(flags & MeterFlag.PKTPS),
+    )
+
+
+def _read_band(number: int, band: object, *, bursts: bool) -> Band:
+    if not isinstance(band, DropBand):
+        raise BadMeter(
+            f"meter {number}: the band {type(band).__name__} is not supported: bands drop", reason="bad-band"
+        )
+    return Band(band.rate, band.burst_size if bursts else 0)
+
+
+# ---- observers
+
+
+def write_observer_mod(mod: ObserverMod) -> Observe | Unobserve:
+    """The message that asks for `mod`."""
+    kind = Observe if mod.add else Unobserve
+    return kind(mod.observer.table, write_match(mod.observer.match))
+
+
+def read_observer_mod(message: Observe | Unobserve) -> ObserverMod:
+    """What the message asks for. Raises BadMatch."""
+    return ObserverMod(Observer(message.table_id, read_match(message.match)), isinstance(message, Observe))

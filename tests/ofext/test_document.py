@@ -15,6 +15,7 @@ from ofext.extension import (
     EXPERIMENTER,
     LIST_REPLIES,
     LIST_REQUESTS,
+    ImageLine,
     MapDescription,
     MapEntry,
     ObserverEntry,
@@ -32,7 +33,7 @@ STRUCTURES: dict[str, tuple[Any, int]] = {
         for family in (LIST_REQUESTS, LIST_REPLIES)
         for part in family.parts.values()
     },
-    **{cls.__name__: (Layout(cls), 0) for cls in (ProgramEntry, MapDescription, MapEntry, ObserverEntry)},
+    **{cls.__name__: (Layout(cls), 0) for cls in (ProgramEntry, MapDescription, MapEntry, ObserverEntry, ImageLine)},
 }
 
 

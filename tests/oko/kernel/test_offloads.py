@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from oko.errors import PortError
 from oko.kernel.ethtool import offloads, set_offloads
+from oko.kernel.inject import run_through
 from oko.kernel.interface import interface
 from oko.kernel.link import attach_xdp
 from oko.kernel.namespace import run_in
@@ -19,6 +21,9 @@ from oko.kernel.program import load_program
 from tests.oko.kernel import assembler as asm
 
 pytestmark = pytest.mark.needs_bpf
+
+ETHERTYPE = 0x88B5  # IEEE 802, for local experiments
+FRAME = bytes.fromhex("ffffffffffff020000000001") + ETHERTYPE.to_bytes(2) + bytes(range(86))
 
 Namespaces = Callable[[str], Path]
 
@@ -110,6 +115,55 @@ def test_second_preparation_has_nothing_to_restore(pair: tuple[Path, Path]) -> N
     assert saved.states == {}
     restore(saved)
     assert active(client, "eth0") == REQUIRED
+
+
+def arrives(switch: Path, client: Path) -> bool:
+    """Whether a frame that a program redirects to p1 is received by eth0."""
+
+    def listen() -> socket.socket:
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
+        raw.bind(("eth0", ETHERTYPE))
+        raw.settimeout(1)
+        return raw
+
+    def redirect() -> None:
+        to_p1 = asm.mov(1, interface("p1").index) + asm.mov(2, 0) + asm.call(asm.REDIRECT) + asm.EXIT
+        with load_program("to_p1", to_p1, "GPL", references={}) as program:
+            run_through(program.fd, FRAME, 1)
+
+    with run_in(client, listen) as raw:
+        run_in(switch, redirect)
+        try:
+            return raw.recv(2048) == FRAME
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(["port up", "peer up", "prepare"], id="both up"),
+        pytest.param(["prepare", "port up", "peer up"], id="both down"),
+        pytest.param(["peer up", "prepare", "port up"], id="port down"),
+        pytest.param(["port up", "prepare", "peer up"], id="peer down"),
+        pytest.param(["port up", "gro", "prepare", "peer up"], id="GRO on while down"),
+        pytest.param(["port up", "gro", "peer up", "prepare"], id="GRO on before it came up"),
+        pytest.param(["port up", "peer up", "prepare", "peer down", "peer up"], id="peer down and up again"),
+    ],
+)
+def test_a_prepared_port_can_be_redirected_to(pair: tuple[Path, Path], history: list[str]) -> None:
+    switch, client = pair
+    steps: dict[str, Callable[[], object]] = {
+        "port up": lambda: ip(switch, "link set p1 up"),
+        "peer up": lambda: ip(client, "link set eth0 up"),
+        "peer down": lambda: ip(client, "link set eth0 down"),
+        "gro": lambda: run_in(client, lambda: set_offloads("eth0", {"rx-gro": True})),
+        "prepare": lambda: run_in(switch, lambda: prepare("p1")),
+    }
+    for step in history:
+        steps[step]()
+    assert arrives(switch, client)
+    assert run_in(switch, lambda: interface("p1")).up
 
 
 def test_peer_in_the_same_namespace(namespace: Namespaces) -> None:

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from oko.compiler.counters import Drop
 from oko.errors import BadAction, LimitExceeded
+from oko.flow.drop import Drop
 from oko.flow.tables import Tables
 from oko.replay.capture import Capture, Packet
-from oko.replay.engine import LONGEST, SHORTEST, Decided, KernelEngine, ReferenceEngine
+from oko.replay.engine import LONGEST, SHORTEST, Decided, KernelEngine, ReferenceEngine, usual
 from oko.replay.replay import Report, replay
 from tests.bpf_programs.harness import build
 from tests.oko.compiler.objects import filter_program, runtime
@@ -59,8 +59,8 @@ def both_ways(
 ) -> tuple[Report, Report]:
     """The reports of the two engines, after a comparison of everything the programs keep."""
     all_packets = list(packets)
-    reference = ReferenceEngine(table, loaded, PORTS)
-    with KernelEngine(table, loaded, PORTS, runtime()) as kernel:
+    reference = ReferenceEngine(table, loaded, usual(PORTS), runtime())
+    with KernelEngine(table, loaded, usual(PORTS), runtime()) as kernel:
         reports = [replay(all_packets, engine, table, loaded, in_port=in_port) for engine in (kernel, reference)]
         for name, simulated in reference.maps.items():
             assert contents(kernel.maps[name]) == dict(simulated.items()), name
@@ -100,8 +100,8 @@ def test_the_firewalls_connections() -> None:
     """One entry per connection that somebody inside began, equal both ways; none that came from outside."""
     table = written("in_port=1,filter_prog=1,actions=output:2", "in_port=2,filter_prog=1,actions=output:1")
     whole = [packet for packet in traffic() if packet.interface in (0, 1)][: 14 * 16]
-    reference = ReferenceEngine(table, programs(), PORTS)
-    with KernelEngine(table, programs(), PORTS, runtime()) as kernel:
+    reference = ReferenceEngine(table, programs(), usual(PORTS), runtime())
+    with KernelEngine(table, programs(), usual(PORTS), runtime()) as kernel:
         for engine in (kernel, reference):
             replay(whole, engine, table, programs())
         connections = contents(kernel.maps["1.connections"])
@@ -111,8 +111,8 @@ def test_the_firewalls_connections() -> None:
 
 @needs_bpf
 def test_a_table_without_programs() -> None:
-    with KernelEngine(written("actions=output:2"), programs(), PORTS, runtime()) as kernel:
-        assert kernel.decide(FRAME, 1, 0) == Decided(0, 2)
+    with KernelEngine(written("actions=output:2"), programs(), usual(PORTS), runtime()) as kernel:
+        assert kernel.decide(FRAME, 1, 0) == Decided(0, ((2, FRAME),))
         assert kernel.program_counts(1) == (0, 0)
 
 
@@ -121,8 +121,9 @@ def test_a_table_without_programs() -> None:
 def test_the_shortest_and_the_longest_frame(size: int) -> None:
     table = written("dl_src=02:00:00:00:00:02,actions=output:2")
     frame = FRAME.ljust(size, b"\0")[:size]
-    with KernelEngine(table, {}, PORTS, runtime()) as kernel:
-        assert kernel.decide(frame, 1, 0) == ReferenceEngine(table, {}, PORTS).decide(frame, 1, 0) == Decided(0, 2)
+    with KernelEngine(table, {}, usual(PORTS), runtime()) as kernel:
+        reference = ReferenceEngine(table, {}, usual(PORTS), runtime())
+        assert kernel.decide(frame, 1, 0) == reference.decide(frame, 1, 0) == Decided(0, ((2, frame),))
 
 
 @needs_bpf
@@ -130,27 +131,29 @@ def test_the_ports_stand_for_nothing_else() -> None:
     """Numbers that are no indices, and beyond 31 bits."""
     ports = (7, 0x7FFFFFFF, 0x80000000, 0xFFFFFF00)
     table = written(*(f"in_port={port},actions=output:{other}" for port, other in zip(ports, ports[::-1], strict=True)))
-    reference = ReferenceEngine(table, {}, ports)
-    with KernelEngine(table, {}, ports, runtime()) as kernel:
+    reference = ReferenceEngine(table, {}, usual(ports), runtime())
+    with KernelEngine(table, {}, usual(ports), runtime()) as kernel:
         for index, port in enumerate(ports):
-            assert kernel.decide(FRAME, port, 0) == reference.decide(FRAME, port, 0) == Decided(index, ports[3 - index])
+            expected = Decided(index, ((ports[3 - index], FRAME),))
+            assert kernel.decide(FRAME, port, 0) == reference.decide(FRAME, port, 0) == expected
 
 
-@pytest.mark.parametrize("actions", ["output:65", "output:1,output:2"])
+@pytest.mark.parametrize("actions", ["output:65", "output:1,dec_ttl"])
 def test_the_reference_refuses_what_the_image_cannot_do(actions: str) -> None:
     with pytest.raises(BadAction):
-        ReferenceEngine(written(f"actions={actions}"), {}, PORTS)
+        ReferenceEngine(written(f"ip,actions={actions}"), {}, usual(PORTS), runtime())
 
 
 def test_too_many_programs() -> None:
     loaded = dict.fromkeys(range(1, 66), filter_program("odd_port"))
     with pytest.raises(LimitExceeded) as raised:
-        KernelEngine(written("actions=drop"), loaded, PORTS, runtime())
+        KernelEngine(written("actions=drop"), loaded, usual(PORTS), runtime())
     assert (raised.value.used, raised.value.limit) == (65, 64)
 
 
 def test_reasons_of_the_reference() -> None:
-    engine = ReferenceEngine(written("in_port=1,actions=output:1", "in_port=2,actions=drop"), {}, PORTS)
+    table = written("in_port=1,actions=output:1", "in_port=2,actions=drop")
+    engine = ReferenceEngine(table, {}, usual(PORTS), runtime())
     assert [engine.decide(FRAME, port, 0) for port in (1, 2, 3)] == [
         Decided(0, drop=Drop.TO_INGRESS),
         Decided(1),

@@ -6,13 +6,16 @@ import json
 
 import pytest
 
-from oko.compiler.counters import Drop
 from oko.errors import FlowError, PortError, UnknownProgram
+from oko.flow.drop import Drop
+from oko.flow.group_text import parse_group
+from oko.flow.meter_text import parse_meter
+from oko.flow.observer_text import parse_observer
 from oko.flow.text import parse_rule
 from oko.replay.capture import Packet
-from oko.replay.engine import LONGEST, ReferenceEngine
+from oko.replay.engine import LONGEST, ReferenceEngine, usual
 from oko.replay.replay import INTERFACES, Report, make_tables, ports_of, replay
-from tests.oko.compiler.objects import filter_program
+from tests.oko.compiler.objects import filter_program, runtime
 from tests.oko.compiler.strategies import written
 
 FRAME = bytes.fromhex("020000000001 020000000002 0806") + bytes(46)
@@ -23,7 +26,7 @@ def run(
 ) -> Report:
     table = written(*rules)
     loaded = {number: filter_program(name) for number, name in (programs or {}).items()}
-    engine = ReferenceEngine(table, loaded, ports_of(table, in_port))
+    engine = ReferenceEngine(table, loaded, usual(ports_of(table, in_port)), runtime())
     return replay(packets, engine, table, loaded, in_port=in_port)
 
 
@@ -78,7 +81,7 @@ def test_the_clock_never_goes_back() -> None:
 
 def test_outputs_are_the_packets_as_captured() -> None:
     table = written("in_port=1,actions=output:2", "in_port=2,actions=output:2", "actions=drop")
-    engine = ReferenceEngine(table, {}, ports_of(table, None))
+    engine = ReferenceEngine(table, {}, usual(ports_of(table, None)), runtime())
     packets = [packet(interface=0, wire=90), packet(interface=1), packet(interface=2)]
     sent: list[tuple[int, Packet]] = []
     report = replay(packets, engine, table, {}, output=lambda port, found: sent.append((port, found)))
@@ -94,6 +97,7 @@ def test_as_json() -> None:
         "packets": 2,
         "snapped": 0,
         "oversize": 0,
+        "told": 0,
         "rules": [{"rule": "in_port=2,filter_prog=3 actions=output:1", "packets": 0, "bytes": 0}],
         "programs": [{"id": 3, "name": "odd_port", "runs": 1, "matches": 0}],
         "ports": [],
@@ -106,9 +110,29 @@ def test_a_rule_whose_program_is_not_there() -> None:
         make_tables([parse_rule("filter_prog=2,actions=drop")], {1})
 
 
-def test_a_rule_of_a_table_that_is_not_there() -> None:
+def test_a_group_that_is_not_there() -> None:
     with pytest.raises(FlowError):
-        make_tables([parse_rule("table=3,actions=drop")], ())
+        make_tables([parse_rule("actions=group:3")], ())
+
+
+def test_an_observer_whose_program_is_not_there() -> None:
+    with pytest.raises(UnknownProgram, match="the observer 'table=0,arp,filter_prog=2' names program 2"):
+        make_tables([], {1}, observers=[parse_observer("arp,filter_prog=2")])
+
+
+def test_groups_and_meters() -> None:
+    """Two of three packets pass the meter, in the second table, and leave with a tag by the two ports of the group."""
+    rules = ["actions=push_vlan:0x8100,set_field:4099->vlan_vid,goto_table:1", "table=1,actions=meter:7,group:3"]
+    group = parse_group("group_id=3,type=all,bucket=output:2,bucket=output:5")
+    meter = parse_meter("meter=7,pktps,bands=type=drop,rate=2")
+    table = make_tables(map(parse_rule, rules), (), [group], [meter])
+    engine = ReferenceEngine(table, {}, usual(ports_of(table, 1)), runtime())
+    sent: list[tuple[int, Packet]] = []
+    report = replay([packet(wire=90)] * 3, engine, table, {}, in_port=1, output=lambda *found: sent.append(found))
+    tagged = FRAME[:12] + bytes.fromhex("81000003") + FRAME[12:]
+    assert sent == [(2, packet(tagged, wire=94)), (5, packet(tagged, wire=94))] * 2
+    assert (report.ports, report.drops) == ({2: (2, 188), 5: (2, 188)}, {Drop.METER: 1})
+    assert [packets for _, packets, _ in report.rules] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,39 @@
-"""A bridge with two real ports in a namespace, an OpenFlow session with it, and programs to load."""
+"""A bridge with two real ports in a namespace, and programs to load."""
 
 from __future__ import annotations
 
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from ofext.messages import Message, decode, encode
-from ofext.multipart import FlowStats, FlowStatsReply, FlowStatsRequest, MultipartReply, MultipartRequest, RequestBody
+from oko.compiler.packet_in import PacketInRecord
+from oko.errors import OkoError
+from oko.flow.group import GroupCommand, GroupMod
+from oko.flow.group_text import parse_group
+from oko.flow.meter import MeterCommand, MeterMod
+from oko.flow.meter_text import parse_meter
 from oko.flow.rule import Command, FlowMod
-from oko.flow.text import parse_rule
+from oko.flow.text import parse_rule, parse_selection
 from oko.kernel.maps import Map
 from oko.kernel.namespace import run_in
-from oko.switch.bridge import Bridge
-from oko.switch.datapath import Datapath
+from oko.switch.bridge import Bridge, Change, Event
+from oko.switch.datapath import Count, Datapath
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port, PortSpec
-from oko.switch.session import Session
-from oko.switch.wire import write_flow_mod
 from tests.bpf_programs.harness import SOURCES
 
 HERE = Path(__file__).parent
 T = TypeVar("T")
 Compile = Callable[..., bytes]
 _ETH_P_EXPERIMENTAL = 0x88B5
+_ETH_P_ALL = 3
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +52,15 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
 
 class Rig:
-    """A bridge br0 with the ports 1 (p1) and 2 (p2), whose far ends are h1 and h2; and a session."""
+    """A bridge br0 with the ports 1 (p1) and 2 (p2), whose far ends are h1 and h2."""
 
     def __init__(self, namespace: Path, datapath: Datapath) -> None:
         self.namespace = namespace
         self.datapath = datapath
-        self.ports = self.inside(lambda: [Port.prepare(PortSpec(f"p{number}", number)) for number in (1, 2)])
-        self.bridge = self.inside(lambda: Bridge("br0", datapath, read_runtime(), self.ports))
-        self.session = Session(self.bridge)
+        ports = self.inside(lambda: [Port.prepare(PortSpec(f"p{number}", number)) for number in (1, 2)])
+        self.bridge = self.inside(lambda: Bridge("br0", datapath, read_runtime(), ports))
+        self.events: list[Event] = []
+        self.bridge.listen(self.events.append)
 
     def inside(self, function: Callable[[], T]) -> T:
         """`function` in the namespace of the ports: a devmap takes interfaces of the namespace it is written in."""
@@ -64,27 +68,37 @@ class Rig:
 
     def attach(self) -> None:
         """Let the ports take packets."""
-        for port in self.ports:
+        for port in self.bridge.ports:
             self.inside(partial(port.attach, self.datapath))
 
-    def raw(self, requests: Sequence[bytes]) -> list[Message]:
-        """What the session answers to messages that arrive together."""
-        return [decode(answer)[0] for answer in self.inside(lambda: list(self.session.receive(requests)))]
+    def change(self, *mods: Change) -> list[OkoError]:
+        """Carry out changes that come together; what was wrong with those that failed."""
+        return [error for error in self.inside(lambda: self.bridge.change(mods)) if error is not None]
 
-    def ask(self, *messages: Message) -> list[Message]:
-        return self.raw([encode(message, xid) for xid, message in enumerate(messages, 1)])
+    def add(self, *flows: str) -> list[OkoError]:
+        return self.change(*(FlowMod(Command.ADD, parse_rule(flow)) for flow in flows))
 
-    def report(self, body: RequestBody) -> Message:
-        (answer,) = self.ask(MultipartRequest(body))
-        return answer
+    def delete(self, selection: str) -> list[OkoError]:
+        return self.change(parse_selection(selection))
 
-    def add(self, *flows: str) -> list[Message]:
-        return self.ask(*(write_flow_mod(FlowMod(Command.ADD, parse_rule(flow))) for flow in flows))
+    def add_groups(self, *groups: str) -> list[OkoError]:
+        return self.change(*(GroupMod(GroupCommand.ADD, parse_group(group)) for group in groups))
 
-    def flows(self) -> list[FlowStats]:
-        answers = self.ask(MultipartRequest(FlowStatsRequest()))
-        bodies = [answer.body for answer in answers if isinstance(answer, MultipartReply)]
-        return [entry for body in bodies if isinstance(body, FlowStatsReply) for entry in body.entries]
+    def add_meters(self, *meters: str) -> list[OkoError]:
+        return self.change(*(MeterMod(MeterCommand.ADD, parse_meter(meter)) for meter in meters))
+
+    def load(self, elf: bytes, program: int = 1) -> None:
+        self.inside(lambda: self.bridge.load(program, "", elf))
+
+    def won(self, selection: str) -> Count:
+        """What the one rule that `selection` selects has won."""
+        (entry,) = self.bridge.tables.select(parse_selection(selection))
+        return self.bridge.count(entry.slot)
+
+    def packet_ins(self) -> list[PacketInRecord]:
+        """Those that have been told of so far."""
+        self.bridge.deliver(1000)
+        return [event for event in self.events if isinstance(event, PacketInRecord)]
 
     def pipeline(self) -> int:
         """The kernel's id of the program that decides packets now."""
@@ -93,7 +107,7 @@ class Rig:
         assert value is not None
         return int.from_bytes(value, "little")
 
-    def send(self, host: str, destination: str, count: int) -> None:
+    def send(self, host: str, destination: str, count: int = 1) -> None:
         """Frames from a far end: Ethernet to `destination`, of an experimental type, 60 bytes."""
         frame = bytes.fromhex(destination.replace(":", "") + "020000000001") + _ETH_P_EXPERIMENTAL.to_bytes(2, "big")
 
@@ -105,6 +119,28 @@ class Rig:
 
         self.inside(transmit)
 
+    @contextmanager
+    def listening(self, host: str) -> Iterator[Callable[[], list[bytes]]]:
+        """Call what is yielded for the frames that a far end has received so far."""
+        frames: list[bytes] = []
+
+        def listen() -> socket.socket:
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            raw.bind((host, _ETH_P_ALL))
+            raw.setblocking(False)
+            return raw
+
+        def received() -> list[bytes]:
+            with suppress(BlockingIOError):
+                while True:
+                    frame, (_, _, kind, *_) = raw.recvfrom(2048)
+                    if kind != socket.PACKET_OUTGOING:
+                        frames.append(frame)
+            return frames
+
+        with self.inside(listen) as raw:
+            yield received
+
 
 @pytest.fixture
 def rig(bpffs: Path, namespace: Callable[[str], Path]) -> Iterator[Rig]:
@@ -115,6 +151,6 @@ def rig(bpffs: Path, namespace: Callable[[str], Path]) -> Iterator[Rig]:
         for end in (f"p{number}", f"h{number}"):
             subprocess.run(["ip", "-n", path.name, "link", "set", end, "up"], check=True)
     with ExitStack() as stack:
-        datapath = stack.enter_context(Datapath("br0", bpffs, read_stub()))
+        datapath = stack.enter_context(Datapath("br0", bpffs, read_stub(), read_runtime()))
         yield Rig(path, datapath)
         datapath.remove()

@@ -4,23 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from ofext.messages import Message
-from oko.compiler.counters import Drop
 from oko.errors import BridgeError, KernelError
+from oko.flow.drop import Drop
 from oko.flow.text import parse_selection
 from oko.kernel.interface import interface
 from oko.switch.datapath import Count, Datapath, take_down
-from oko.switch.objects import read_stub
-from oko.switch.wire import write_flow_mod
+from oko.switch.objects import read_runtime, read_stub
 from tests.oko.kernel.waiting import wait_until
 from tests.oko.switch.conftest import Compile, Rig
-from tests.oko.switch.test_session import load
 
 pytestmark = pytest.mark.needs_bpf
 
 FRAME = 60  # bytes
 TARGET = "02:00:00:00:ff:ff"
-TO_TARGET = f"dl_dst={TARGET},actions=output:2"
+AT_TARGET = f"dl_dst={TARGET}"
+TO_TARGET = f"{AT_TARGET},actions=output:2"
 
 
 def hosts(first: int, count: int) -> list[str]:
@@ -31,22 +29,12 @@ def hosts(first: int, count: int) -> list[str]:
     ]
 
 
-def delete(rig: Rig, selection: str) -> list[Message]:
-    return rig.ask(write_flow_mod(parse_selection(selection)))
-
-
-def won(rig: Rig, text: str = f"dl_dst={TARGET}") -> Count:
-    """What the one rule that `text` selects has won."""
-    ((_, count),) = rig.bridge.select(parse_selection(text))
-    return count
-
-
 def test_rules_of_a_known_mask_go_into_the_running_image(rig: Rig) -> None:
     assert rig.add(*hosts(0, 100)) == []
     pipeline = rig.pipeline()
     assert rig.add(*hosts(100, 100)) == []
     assert rig.pipeline() == pipeline
-    assert len(rig.flows()) == 200
+    assert len(rig.bridge.tables) == 200
 
 
 @pytest.mark.parametrize(
@@ -54,7 +42,7 @@ def test_rules_of_a_known_mask_go_into_the_running_image(rig: Rig) -> None:
     [
         pytest.param(lambda rig: rig.add("in_port=1,actions=output:2"), id="new mask"),
         pytest.param(lambda rig: rig.add(hosts(0, 1)[0].replace("output:2", "drop")), id="changed action"),
-        pytest.param(lambda rig: delete(rig, "dl_dst=02:00:00:00:00:00"), id="deleted rule"),
+        pytest.param(lambda rig: rig.delete("dl_dst=02:00:00:00:00:00"), id="deleted rule"),
     ],
 )
 def test_other_changes_swap_the_image(rig: Rig, change: object) -> None:
@@ -73,7 +61,7 @@ def test_added_rules_decide_and_count(rig: Rig, others: int) -> None:
     wait_until(lambda: rig.bridge.drops()[Drop.MISS] == Count(3, 3 * FRAME))
     assert rig.add(TO_TARGET) == []
     rig.send("h1", TARGET, 5)
-    wait_until(lambda: won(rig) == Count(5, 5 * FRAME))
+    wait_until(lambda: rig.won(AT_TARGET) == Count(5, 5 * FRAME))
     assert rig.bridge.drops()[Drop.MISS].packets == 3
 
 
@@ -81,13 +69,13 @@ def test_counters_survive_their_growth(rig: Rig) -> None:
     rig.attach()
     assert rig.add(TO_TARGET) == []
     rig.send("h1", TARGET, 5)
-    wait_until(lambda: won(rig).packets == 5)
+    wait_until(lambda: rig.won(AT_TARGET).packets == 5)
     assert rig.add(*hosts(0, 1100)) == []
-    assert won(rig) == Count(5, 5 * FRAME)
+    assert rig.won(AT_TARGET) == Count(5, 5 * FRAME)
     rig.send("h1", TARGET, 3)
-    wait_until(lambda: won(rig) == Count(8, 8 * FRAME))
+    wait_until(lambda: rig.won(AT_TARGET) == Count(8, 8 * FRAME))
     assert rig.add(*hosts(1100, 1100)) == []
-    assert won(rig) == Count(8, 8 * FRAME)
+    assert rig.won(AT_TARGET) == Count(8, 8 * FRAME)
 
 
 @pytest.mark.parametrize("others", [0, 1100], ids=["few rules", "after growth"])
@@ -95,36 +83,36 @@ def test_a_slot_that_is_used_again_starts_from_zero(rig: Rig, others: int) -> No
     rig.attach()
     assert rig.add(TO_TARGET) == []
     rig.send("h1", TARGET, 4)
-    wait_until(lambda: won(rig).packets == 4)
+    wait_until(lambda: rig.won(AT_TARGET).packets == 4)
     assert rig.add(*hosts(0, others)) == []
-    ((entry, _),) = rig.bridge.select(parse_selection(f"dl_dst={TARGET}"))
-    assert delete(rig, f"dl_dst={TARGET}") == []
+    (entry,) = rig.bridge.tables.select(parse_selection(AT_TARGET))
+    assert rig.delete(AT_TARGET) == []
     assert rig.add(TO_TARGET) == []
-    ((again, count),) = rig.bridge.select(parse_selection(f"dl_dst={TARGET}"))
+    (again,) = rig.bridge.tables.select(parse_selection(AT_TARGET))
     assert again.slot == entry.slot
-    assert count == Count()
+    assert rig.won(AT_TARGET) == Count()
     rig.send("h1", TARGET, 2)
-    wait_until(lambda: won(rig) == Count(2, 2 * FRAME))
+    wait_until(lambda: rig.won(AT_TARGET) == Count(2, 2 * FRAME))
 
 
 def test_replacing_a_rule_keeps_its_counters(rig: Rig) -> None:
     rig.attach()
     assert rig.add(TO_TARGET) == []
     rig.send("h1", TARGET, 2)
-    wait_until(lambda: won(rig).packets == 2)
+    wait_until(lambda: rig.won(AT_TARGET).packets == 2)
     assert rig.add(TO_TARGET.replace("output:2", "drop")) == []
-    assert won(rig).packets == 2
+    assert rig.won(AT_TARGET).packets == 2
 
 
 def test_a_program_decides_and_its_answers_are_counted(rig: Rig, counting: Compile) -> None:
     rig.attach()
-    load(rig, counting())
+    rig.load(counting())
     assert rig.add("priority=2,filter_prog=1,actions=output:2", "priority=1,actions=drop") == []
     rig.send("h1", TARGET, 3)
-    wait_until(lambda: won(rig, "filter_prog=1").packets == 3)
+    wait_until(lambda: rig.won("filter_prog=1").packets == 3)
     ((_, runs, matches),) = rig.bridge.programs()
     assert (runs, matches) == (3, 3)
-    load(rig, counting("-DANSWER=OKO_NO_MATCH"))
+    rig.load(counting("-DANSWER=OKO_NO_MATCH"))
     rig.send("h1", TARGET, 2)
     wait_until(lambda: rig.bridge.programs()[0][1:] == (5, 3))
 
@@ -141,13 +129,13 @@ def test_drops_have_reasons(rig: Rig) -> None:
 
 def test_pins_of_somebody_else_are_left_alone(rig: Rig, bpffs: Path) -> None:
     with pytest.raises(BridgeError, match=f"br0 has a datapath at {bpffs}/oko/br0"):
-        Datapath("br0", bpffs, read_stub())
+        Datapath("br0", bpffs, read_stub(), read_runtime())
     assert (bpffs / "oko" / "br0" / "slot").exists()
 
 
 def test_a_directory_that_is_no_bpffs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match=f"bpffs is not mounted at {tmp_path}"):
-        Datapath("br0", tmp_path, read_stub())
+        Datapath("br0", tmp_path, read_stub(), read_runtime())
     assert list(tmp_path.iterdir()) == []
 
 
