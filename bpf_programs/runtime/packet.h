@@ -33,11 +33,11 @@ struct oko_action_set {
 
 struct oko_packet {
 	struct oko_key key;
-	__u16 network; /* offset of what follows the eth_type: the IP header, if there is one */
-	__u16 transport; /* offset of the TCP, UDP, ICMP or ICMPv6 header; 0 if none was parsed */
-	__u32 outputs; /* the port set that the packet has to leave by */
-	__u64 ran; /* programs that ran on this packet, by slot */
-	__u64 said; /* and which of them said yes */
+	__u16 network;			 /* offset of what follows the eth_type: the IP header, if there is one */
+	__u16 transport;		 /* offset of the TCP, UDP, ICMP or ICMPv6 header; 0 if none was parsed */
+	__u32 outputs;			 /* the port set that the packet has to leave by */
+	__u64 ran;			 /* programs that ran on this packet, by slot */
+	__u64 said;			 /* and which of them said yes */
 	__u64 lookup[OKO_KEY_WORDS + 1]; /* the key of a hash: number of the group, then masked words */
 	struct oko_action_set set;
 };

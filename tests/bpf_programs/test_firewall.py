@@ -16,8 +16,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from oko.compiler.compile import Runtime, compile_trial
+from oko.compiler.compile import compile_trial
 from oko.compiler.image import Filter
+from oko.compiler.runtime import Runtime
 from oko.switch.loaded_image import LoadedImage, create_map
 from tests.bpf_programs.harness import Harness, build, build_test_object
 from verifier import elf
@@ -390,8 +391,8 @@ def test_garbage_from_outside_never_matches(firewall: Firewall, data: st.DataObj
 def test_the_kernel_takes_it_as_a_global_function(tmp_path: Path) -> None:
     build(tmp_path)
     program = elf.load((tmp_path / "firewall.o").read_bytes())
-    parser = elf.load((tmp_path / "runtime" / "parser.o").read_bytes(), section="runtime")
-    image = compile_trial(Filter(1, 0, program), {INSIDE: 1}, Runtime.of(parser))
+    runtime = Runtime.read(lambda name: (tmp_path / "runtime" / f"{name}.o").read_bytes())
+    image = compile_trial(Filter(1, 0, program), {INSIDE: 1}, runtime)
     with ExitStack() as owned:
         shared = {item.name: owned.enter_context(create_map(item.name, item.spec)) for item in image.maps}
         owned.enter_context(LoadedImage.load("trial", image, shared))

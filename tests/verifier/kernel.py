@@ -12,8 +12,9 @@ from enum import Enum
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
-from oko.compiler.compile import Runtime, compile_trial
+from oko.compiler.compile import compile_trial
 from oko.compiler.image import Filter
+from oko.compiler.runtime import Runtime
 from oko.errors import KernelRejected
 from oko.kernel.btf import load_btf
 from oko.kernel.libbpf import failure

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from oko.compiler.compile import Runtime
+from oko.compiler.runtime import Runtime
 from oko.errors import NotReadable, Rejected
 from tests.verifier.kernel import Kernel, Verdict, Way, with_few_rights
 from verifier.check import check
@@ -109,7 +109,7 @@ def outcome(build: Build, data: bytes, runtime: Runtime) -> Outcome:
 
 
 def main() -> int:
-    runtime = Runtime.of(load((ROOT / "build/bpf/runtime/parser.o").read_bytes(), section="runtime"))
+    runtime = Runtime.read(lambda name: (ROOT / f"build/bpf/runtime/{name}.o").read_bytes())
     compilers = [name for name in COMPILERS if shutil.which(name)]
     builds = [Build(name, compiler, cpu) for compiler in compilers for cpu in CPUS for name in names()]
     outcomes = [outcome(build, data, runtime) for build, data in compile_all(builds)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oko.compiler.compile import Runtime
+from oko.compiler.runtime import Runtime
 from tests.verifier.precision import CORPUS, ROOT, Build, compile_all, kernels, names, ours
 from verifier.elf import load
 from verifier.program import Program
@@ -67,4 +67,4 @@ def test_the_kernel_accepts_what_is_accepted(programs: dict[str, Program], runti
 
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
-    return Runtime.of(load((ROOT / "build/bpf/runtime/parser.o").read_bytes(), section="runtime"))
+    return Runtime.read(lambda name: (ROOT / f"build/bpf/runtime/{name}.o").read_bytes())
