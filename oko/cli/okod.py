@@ -12,6 +12,7 @@ from oko.cli.entry import Invocation, common_options, parsed, run
 from oko.switch import daemon
 from oko.switch.daemon import Listener, Settings
 from oko.switch.datapath import DEFAULT_BPFFS
+from oko.switch.local import LocalSpec
 from oko.switch.port import PortSpec
 
 
@@ -26,6 +27,11 @@ from oko.switch.port import PortSpec
     callback=parsed(PortSpec.parse),
     multiple=True,
     help="Make the interface IF port number N. May be given more than once.",
+)
+@click.option(
+    "--local",
+    metavar="IF",
+    help="Make an interface IF for this host: it is at the other end of the port LOCAL, and goes with the bridge.",
 )
 @click.option(
     "--listen",
@@ -50,6 +56,7 @@ def command(
     invocation: Invocation,
     bridge: str | None,
     ports: tuple[PortSpec, ...],
+    local: str | None,
     listeners: tuple[Listener, ...],
     bpffs: Path,
 ) -> None:
@@ -57,7 +64,8 @@ def command(
     if bridge is None:
         raise click.UsageError("name the bridge with --standalone BRIDGE: attaching to Open vSwitch is not there yet")
     logging.basicConfig(format="okod: %(message)s", level=logging.DEBUG if invocation.verbose else logging.INFO)
-    daemon.run(Settings(bridge, ports, invocation.rundir, bpffs, listeners), _ready)
+    host_end = None if local is None else LocalSpec.parse(local)
+    daemon.run(Settings(bridge, ports, invocation.rundir, bpffs, listeners, host_end), _ready)
 
 
 def main() -> None:

@@ -11,45 +11,27 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from oko.cli.entry import Invocation, common_options, parsed, read_file
+from oko.cli.entry import common_options
+from oko.cli.offline import ProgramFiles, program_option, read_programs, read_tables, tables_options
 from oko.cli.output import json_option, print_columns, print_json
-from oko.errors import OkoError, ProgramError
 from oko.flow.action import MAX_PORT
-from oko.flow.match import PROGRAM_IDS
-from oko.flow.text import parse_rules, print_rule
+from oko.flow.text import print_rule
 from oko.kernel.features import can_load_bpf
 from oko.replay.capture import Capture, PortCaptures
 from oko.replay.engine import Engine, KernelEngine, ReferenceEngine, usual
-from oko.replay.replay import Report, make_tables, ports_of
+from oko.replay.replay import Report, ports_of
 from oko.replay.replay import replay as run_replay
 from oko.switch.objects import read_runtime
-from verifier.check import check
-from verifier.elf import load
-from verifier.program import Program
 
 _LONG_INPUT = 8 << 20
 """Bytes of a capture that takes long enough to show progress."""
 
 
-def _parse_program(text: str) -> tuple[int, Path]:
-    number, _, path = text.partition("=")
-    if not number.isascii() or not number.isdigit() or int(number) not in PROGRAM_IDS or not path:
-        raise ProgramError(f"{text!r} is no program: write ID=FILE, the id from {PROGRAM_IDS[0]} to {PROGRAM_IDS[-1]}")
-    return int(number), Path(path)
-
-
 @click.command()
 @common_options
 @click.argument("pcap", type=click.Path(path_type=Path))
-@click.option(
-    "--program",
-    "programs",
-    metavar="ID=FILE",
-    callback=parsed(_parse_program),
-    multiple=True,
-    help="A filter program, as `filter_prog=ID` names it.",
-)
-@click.option("--flows", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Flows, one a line.")
+@program_option
+@tables_options(flows_required=True)
 @click.option(
     "--in-port",
     metavar="N",
@@ -63,12 +45,13 @@ def _parse_program(text: str) -> tuple[int, Path]:
     help="Write the packets that leave by port N to DIR/port-N.pcap.",
 )
 @json_option
-@click.pass_obj
 def replay(
-    invocation: Invocation,
     pcap: Path,
-    programs: tuple[tuple[int, Path], ...],
+    programs: ProgramFiles,
     flows: Path,
+    groups: Path | None,
+    meters: Path | None,
+    observers: Path | None,
     in_port: int | None,
     out_dir: Path | None,
     *,
@@ -79,13 +62,8 @@ def replay(
     The pipeline runs in the kernel, with the capture's clock. Without the right to load BPF, the reference switch and
     the interpreter do the same in Python, slower.
     """
-    loaded = {}
-    for number, path in programs:
-        if number in loaded:
-            raise click.UsageError(f"program {number} is given twice")
-        loaded[number] = _read_program(path)
-    rules = parse_rules(read_file(flows).decode("utf-8", "surrogateescape").splitlines(), str(flows))
-    tables = make_tables(rules, loaded)
+    loaded = read_programs(programs)
+    tables = read_tables(flows, groups, meters, observers, loaded)
     ports = ports_of(tables, in_port)
     with contextlib.ExitStack() as stack:
         reason = can_load_bpf()
@@ -103,15 +81,6 @@ def replay(
         print_json(report.to_json())
     else:
         _print(report, pcap)
-
-
-def _read_program(path: Path) -> Program:
-    try:
-        program = load(read_file(path))
-        check(program)
-    except ProgramError as error:
-        raise OkoError(f"{path}: {error}", details=error.details) from None
-    return program
 
 
 @contextlib.contextmanager
@@ -138,6 +107,8 @@ def _print(report: Report, pcap: Path) -> None:
         ("PACKETS", "BYTES", "RULE"),
         [(packets, size, print_rule(entry.rule)) for entry, packets, size in report.rules],
     )
+    if report.told:
+        click.echo(f"given to the controller: {report.told}")
     for reason, packets in report.drops.items():
         click.echo(f"dropped, {reason.name.lower().replace('_', ' ')}: {packets}")
     if report.programs:

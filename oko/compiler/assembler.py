@@ -222,10 +222,10 @@ class _Layout:
             return
         if waiting > REACH // 4:
             raise LimitExceeded(
-                "places that jumps go to from one table",
+                "places that jumps lead to from before them all",
                 waiting,
                 REACH // 4,
-                advice="use fewer different lists of actions",
+                advice="use fewer different lists of actions, or fewer buckets",
             )
         behind = self.instructions[-1].opcode not in (_GOTO, isa.OPCODE_EXIT)
         if behind:

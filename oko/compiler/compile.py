@@ -33,6 +33,13 @@ from verifier.program import MapSpec, MapType
 MAP_LIMIT: Final = 64
 """Maps of one image: MAX_USED_MAPS (<linux/bpf_verifier.h>)."""
 
+INSTRUCTION_LIMIT: Final = 1 << 17
+"""Instructions of one image. The kernel's own limit is a million, but it moves the rest of a program whenever it puts
+a few instructions in the place of one: ever more seconds for each change of the tables."""
+
+DATA_LIMIT: Final = 1 << 15
+"""Bytes of the data of one procedure: an instruction reaches no farther."""
+
 _FEWEST_RULES: Final = 1024
 _FEWEST_ARGUMENTS: Final = 1024
 _NO_PREALLOC: Final = 1
@@ -189,6 +196,13 @@ class _Rules:
         return lowered if reached else []
 
     def _index(self, data: bytes) -> int:
+        if len(data) > DATA_LIMIT:
+            raise LimitExceeded(
+                "bytes of data of one list of actions",
+                len(data),
+                DATA_LIMIT,
+                advice="use fewer actions, or fewer buckets",
+            )
         return self._arguments.setdefault(data, len(self._arguments)) if data else 0
 
 
@@ -251,6 +265,13 @@ def _assemble(
     programs = {str(item.id) for item in wanted}
     order = [name for name in parts if name not in programs] + [str(item.id) for item in wanted]
     linked = link([parts[name] for name in order])
+    if len(linked.instructions) > INSTRUCTION_LIMIT:
+        raise LimitExceeded(
+            "instructions of the image",
+            len(linked.instructions),
+            INSTRUCTION_LIMIT,
+            advice="use fewer masks, fewer lists of actions, or fewer changes between programs from rule to rule",
+        )
     notes = [(line.instruction, line.text) for line in linked.lines if line.file == _FILE]
     starts = itertools.accumulate((len(parts[name].instructions) for name in order), initial=0)
     notes += [(start, f"program {name}") for start, name in zip(starts, order, strict=False) if name in programs]

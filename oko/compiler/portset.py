@@ -25,7 +25,8 @@ the last for packets of the controller, which came in by none."""
 WITH_INGRESS: Final = 1 << 31
 """Set in the number of a list with the ingress port."""
 
-LIST_LIMIT: Final = 1 << 14
+LIST_LIMIT: Final = 1 << 12
+"""Lists of an image. Before 6.8 the kernel waits some milliseconds for each."""
 
 
 @dataclass(frozen=True, slots=True)

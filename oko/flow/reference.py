@@ -80,6 +80,7 @@ from oko.flow.trace import (
     Filled,
     Grouped,
     Lost,
+    Sending,
     Sent,
     Told,
     Won,
@@ -391,6 +392,7 @@ class _Journey:
 
     def _output(self, port: int, frame: bytes) -> None:
         ports = self.switch.ports
+        self.tell(Sending(port))
         if port == CONTROLLER:
             by_miss = self.entry is not None and self.entry.rule.is_table_miss
             self._packet_in(PacketInReason.NO_MATCH if by_miss else PacketInReason.ACTION, frame)

@@ -50,6 +50,14 @@ def make_directory(path: str | Path) -> None:
         raise failure(f"making the directory {path}", error.errno or errno.EIO) from None
 
 
+def remove_pin(path: str | Path) -> None:
+    """Remove one pin; none there is fine. Raises KernelError."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise failure(f"removing {path}", error.errno or errno.EIO) from None
+
+
 def remove_tree(path: str | Path) -> None:
     """Remove a directory of pins with everything in it; none there is fine.
 

@@ -47,7 +47,7 @@ EXIST = 2
 _PER_CPU = frozenset({PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH})
 # The kinds whose batch commands neither skip nor repeat an element while others are being deleted: a hash is
 # read bucket by bucket, an array has no deletions. (An LPM trie's batch read fails under deletions before 6.14.)
-_BATCHED = frozenset({HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH})
+_BATCHED = frozenset({HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH, ARRAY_OF_MAPS})
 _BATCH = 1024
 # A walk by keys starts over when the key it stands on goes away: so many times, before it gives up.
 _PATIENCE = 64

@@ -45,6 +45,10 @@ class SavedOffloads:
     namespace: int
     states: dict[str, bool]
 
+    def is_of(self, other: SavedOffloads) -> bool:
+        """Whether both are of one far end."""
+        return (self.peer_index, self.namespace) == (other.peer_index, other.namespace)
+
     def to_json(self) -> dict[str, Any]:
         """The value as json.dumps takes it."""
         return asdict(self)
@@ -59,8 +63,8 @@ def prepare(port: str) -> SavedOffloads | None:
     """Set the offloads of the far end of a veth port as REQUIRED; None where there is nothing to set, on other kinds.
 
     `port` is an interface of the caller's network namespace. Where the far end is down and the port is up, the port is
-    brought down and up again; there is no link then that could notice. Raises PortError when the peer's namespace cannot be
-    reached, or the kernel keeps a feature as it is: then the message has the command that would set them.
+    brought down and up again; there is no link then that could notice. Raises PortError when the peer's namespace
+    cannot be reached, or the kernel keeps a feature as it is: then the message has the command that would set them.
     """
     near = interface(port)
     if near.kind != "veth" or near.peer_index is None:

@@ -61,6 +61,8 @@ _BUDGET_WORDS = (
     "the call stack of",
     "maps per program",
 )
+# Nothing that the program could do about.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # Lines that follow the message in a log.
 _AFTERMATH = ("processed ", "verification time ", "stack depth ", "insns processed", "mark_precise:", "peak_states")
 
@@ -243,6 +245,8 @@ def load_program(
     fd = load(0, 0)
     if fd >= 0:
         return LoadedProgram(fd)
+    if -fd in _EXHAUSTED:
+        raise failure(f"loading the program {name}", -fd)
     log, address = log_buffer(_LOG_SIZE)
     # A program beyond the budget was followed for a million instructions: their trace helps nobody.
     level = _LOG_MESSAGE if fd == -errno.E2BIG else _LOG_TRACE

@@ -139,18 +139,16 @@ def replay(
     for packet in packets:
         report.packets += 1
         now = max(now, packet.time_ns)
-        frame = packet.data
-        missing = max(0, packet.wire_length - len(frame))
-        if missing:
-            report.snapped += 1
-            frame = frame.ljust(min(packet.wire_length, LONGEST + 1), b"\0")
+        frame = whole(packet)
+        missing = len(frame) - len(packet.data)
+        report.snapped += packet.wire_length > len(packet.data)
         if len(frame) > LONGEST:
             report.oversize += 1
             continue
         if len(frame) < SHORTEST:
             decided = Decided(drop=Drop.RUNT)
         else:
-            decided = engine.decide(frame, _port(packet.interface) if in_port is None else in_port, now)
+            decided = engine.decide(frame, port_of(packet) if in_port is None else in_port, now)
         report.told += len(decided.told)
         for port, after in decided.sent:
             sent[port] += 1
@@ -172,7 +170,16 @@ def replay(
     return report
 
 
-def _port(interface: int) -> int:
-    if interface >= INTERFACES:
-        raise PortError(f"the capture has an interface {interface}, a replay has {INTERFACES} ports: use --in-port")
-    return interface + 1
+def whole(packet: Packet) -> bytes:
+    """The packet as it was on the wire, what the capture cut off filled up with zeros; longer than LONGEST by one byte
+    only if it is longer than that."""
+    return packet.data.ljust(min(packet.wire_length, LONGEST + 1), b"\0")
+
+
+def port_of(packet: Packet) -> int:
+    """The port of the interface that the packet came from. Raises PortError."""
+    if packet.interface >= INTERFACES:
+        raise PortError(
+            f"the capture has an interface {packet.interface}, a replay has {INTERFACES} ports: use --in-port"
+        )
+    return packet.interface + 1

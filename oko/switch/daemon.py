@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from ofext.framing import Splitter
-from oko.errors import BridgeError, OkoError, ProtocolError
+from oko.errors import BridgeError
 from oko.switch.bridge import Bridge
+from oko.switch.connection import converse
 from oko.switch.datapath import Datapath, pins_of
+from oko.switch.local import LocalSpec, delete_local
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port, PortSpec, require_distinct
+from oko.switch.roles import Roles
 from oko.switch.rundir import BridgeRecord, RunDirectory
-from oko.switch.session import Session
-
-log = logging.getLogger("oko")
-
-_READ_SIZE: Final = 1 << 18
+from oko.switch.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,7 @@ class Settings:
     rundir: RunDirectory
     bpffs: Path
     listeners: tuple[Listener, ...] = ()
+    local: LocalSpec | None = None
 
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
@@ -69,19 +66,36 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         stub, runtime = read_stub(), read_runtime()
         # Written down before it is done, so that whatever a kill leaves behind can be taken away.
         pins = str(pins_of(name, settings.bpffs))
-        rundir.write(name, BridgeRecord(pins, ()))
+        local = settings.local.record() if settings.local else None
+
+        def record(ports: Iterable[Port]) -> None:
+            rundir.write(name, BridgeRecord(pins, tuple(port.record for port in ports), local))
+
+        record(())
         restores.callback(rundir.forget, name)
+        specs = list(settings.ports)
+        if settings.local is not None and local is not None:
+            restores.callback(delete_local, local)
+            settings.local.make()
+            specs.append(settings.local.port)
         with Datapath(name, settings.bpffs, stub, runtime) as datapath, _undo(datapath.remove) as keep:
             ports: list[Port] = []
-            for spec in settings.ports:
+            for spec in specs:
                 port = Port.prepare(spec)
                 restores.callback(port.restore)
                 ports.append(port)
-                rundir.write(name, BridgeRecord(pins, tuple(port.record for port in ports)))
+                record(ports)
             bridge = Bridge(name, datapath, runtime, ports)
             for port in ports:
                 port.attach(datapath)
-            asyncio.run(_serve(settings, bridge, ready, keep, restores))
+
+            def adopt(gone: Port) -> None:
+                port = gone.prepare_again()
+                record(port if other.number == port.number else other for other in bridge.ports)
+                port.attach(datapath)
+                bridge.adopt_port(port)
+
+            asyncio.run(_serve(settings, bridge, adopt, ready, keep, restores))
 
 
 @contextlib.contextmanager
@@ -104,6 +118,7 @@ def _undo(remove: Callable[[], None]) -> Iterator[Callable[[], None]]:
 async def _serve(
     settings: Settings,
     bridge: Bridge,
+    adopt: Callable[[Port], None],
     ready: Callable[[str], None],
     keep: Callable[[], None],
     restores: contextlib.ExitStack,
@@ -115,54 +130,35 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     connections: set[asyncio.Task[None]] = set()
+    roles = Roles()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_converse(bridge, reader, writer))
+        task = asyncio.ensure_future(converse(bridge, roles, reader, writer, watch.rearm))
         connections.add(task)
         task.add_done_callback(connections.discard)
 
-    async with contextlib.AsyncExitStack() as servers:
-        mask = os.umask(0o177)
-        try:
-            await servers.enter_async_context(await asyncio.start_unix_server(accept, path))
-        except OSError as error:
-            raise BridgeError(f"{path}: {error.strerror}") from None
-        finally:
-            os.umask(mask)
-        for listener in settings.listeners:
+    with Watch(bridge, adopt) as watch:
+        async with contextlib.AsyncExitStack() as servers:
+            mask = os.umask(0o177)
             try:
-                server = await asyncio.start_server(accept, listener.host, listener.port)
+                await servers.enter_async_context(await asyncio.start_unix_server(accept, path))
             except OSError as error:
-                raise BridgeError(f"cannot listen on {listener.host} port {listener.port}: {error.strerror}") from None
-            await servers.enter_async_context(server)
-        keep()
-        restores.pop_all()
-        ready(f"ready: bridge {bridge.name}, {len(bridge.ports)} ports, {path}")
-        await ended.wait()
-        for task in list(connections):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-    path.unlink(missing_ok=True)
-
-
-async def _converse(bridge: Bridge, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection, to its end. Whatever the peer sends ends at most the connection."""
-    session, splitter = Session(bridge), Splitter()
-    try:
-        writer.write(session.greeting())
-        while not session.failed and (data := await reader.read(_READ_SIZE)):
-            complete: list[bytes] = []
-            try:
-                complete.extend(splitter.feed(data))
+                raise BridgeError(f"{path}: {error.strerror}") from None
             finally:
-                for answer in session.receive(complete):
-                    writer.write(answer)
-            await writer.drain()
-    except ProtocolError as error:
-        log.warning("closing a connection: %s", error)
-    except (ConnectionError, OkoError) as error:
-        log.warning("a connection ended: %s", error)
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+                os.umask(mask)
+            for listener in settings.listeners:
+                try:
+                    server = await asyncio.start_server(accept, listener.host, listener.port)
+                except OSError as error:
+                    raise BridgeError(
+                        f"cannot listen on {listener.host} port {listener.port}: {error.strerror}"
+                    ) from None
+                await servers.enter_async_context(server)
+            keep()
+            restores.pop_all()
+            ready(f"ready: bridge {bridge.name}, {len(bridge.ports)} ports, {path}")
+            await ended.wait()
+            for task in list(connections):
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
+    path.unlink(missing_ok=True)

@@ -98,12 +98,19 @@ class Datapath:
     def attach(self, name: str, ifindex: int) -> None:
         """Put the stub on an interface, in the place of an earlier one of that name. Raises PortError, KernelError."""
         pin = self.pins / "links" / bpffs.pin_name(name)
-        if (earlier := self._links.pop(name, None)) is not None:
+        if (earlier := self._links.get(name)) is not None:
             earlier.detach()
+            bpffs.remove_pin(pin)
+        link = attach_xdp(self._stub, ifindex)
+        try:
+            link.pin(pin)
+        except BaseException:
+            link.detach()
+            link.close()
+            raise
+        self._links[name] = link
+        if earlier is not None:
             earlier.close()
-            pin.unlink(missing_ok=True)
-        link = self._links[name] = attach_xdp(self._stub, ifindex)
-        link.pin(pin)
 
     def carries(self, name: str, ifindex: int) -> bool:
         """Whether the interface that the port was attached by is still in this namespace; true of one not attached."""
@@ -294,7 +301,7 @@ class Datapath:
         pin = self._pin(name)
         staged = pin.with_name(f"{pin.name}%new")
         bpffs.make_directory(pin.parent)
-        staged.unlink(missing_ok=True)
+        bpffs.remove_pin(staged)
         created.pin(staged)
         return staged
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from oko.compiler.image import Image, ImageMap
 from oko.kernel.btf import Btf, load_btf
@@ -13,6 +14,10 @@ from oko.kernel.maps import Map
 from oko.kernel.program import LoadedProgram, load_program
 from verifier import isa
 from verifier.program import MapSpec, ReferenceKind
+
+_INNER_MAPS: Final = 256
+"""Maps that are put into a map of maps at a time. Together, as the kernel waits for its programs after each command;
+not all, as each takes a descriptor until it is in."""
 
 
 def create_map(name: str, spec: MapSpec, btf: Btf | None = None, inner: Map | None = None) -> Map:
@@ -53,16 +58,17 @@ def create_shared(wanted: ImageMap) -> Map:
 def _create(wanted: ImageMap) -> Map:
     """A map that is an image's alone, with its content."""
     with contextlib.ExitStack() as made:
-        inner = {key: made.enter_context(_create(each)) for key, each in wanted.inner.items()}
-        pattern = next(iter(inner.values()), None)
-        created = create_map(wanted.name, wanted.spec, inner=pattern)
-        try:
-            created.update_batch(wanted.entries.items())
-            for key, held in inner.items():
-                created.update(key, held.fd.to_bytes(4, "little"))
-        except BaseException:
-            created.close()
-            raise
+        pattern = made.enter_context(_create(next(iter(wanted.inner.values())))) if wanted.inner else None
+        created = made.enter_context(create_map(wanted.name, wanted.spec, inner=pattern))
+        created.update_batch(wanted.entries.items())
+        inner = iter(wanted.inner.items())
+        while some := list(islice(inner, _INNER_MAPS)):
+            with contextlib.ExitStack() as held:
+                maps = [(key, held.enter_context(_create(each))) for key, each in some]
+                created.update_batch((key, each.fd.to_bytes(4, "little")) for key, each in maps)
+        made.pop_all()
+        if pattern is not None:
+            pattern.close()
         return created
 
 

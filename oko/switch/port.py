@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oko.errors import PortError
 from oko.flow.action import MAX_PORT
@@ -44,6 +44,15 @@ class Port:
         """Find the interface and set the offloads of its far end. Raises PortError."""
         found = interface(spec.name)
         return Port(spec.name, spec.number, found.index, found.mac, offloads.prepare(spec.name))
+
+    def prepare_again(self) -> Port:
+        """The port, once an interface of its name is there again. Raises PortError."""
+        found = Port.prepare(PortSpec(self.name, self.number))
+        before, now = self.offloads, found.offloads
+        if before is not None and now is not None and now.is_of(before):
+            # It was away with the offloads that it needs as a port: what they were before that is still to be restored.
+            found = replace(found, offloads=replace(now, states={**now.states, **before.states}))
+        return found
 
     def attach(self, datapath: Datapath) -> None:
         """Put the datapath's stub on it. Raises PortError, KernelError."""

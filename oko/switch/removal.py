@@ -11,6 +11,7 @@ from typing import Final
 from oko.errors import BridgeError
 from oko.kernel.offloads import SavedOffloads, restore
 from oko.switch.datapath import take_down
+from oko.switch.local import delete_local
 from oko.switch.rundir import RunDirectory
 
 _PATIENCE: Final = 10_000
@@ -18,7 +19,8 @@ _PATIENCE: Final = 10_000
 
 
 def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
-    """End the bridge's okod if it runs, take its datapath off the ports, and give their peers the offloads back.
+    """End the bridge's okod if it runs, take its datapath off the ports, give their peers the offloads back, and delete
+    its LOCAL port.
 
     Raises BridgeError when there is no such bridge or its okod does not end, KernelError.
     """
@@ -31,6 +33,8 @@ def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
         for port in record.ports:
             if port.offloads is not None:
                 restore(SavedOffloads.from_json(port.offloads))
+        if record.local is not None:
+            delete_local(record.local)
         rundir.forget(bridge)
 
 

@@ -20,7 +20,7 @@ from oko.errors import BridgeError
 
 DEFAULT: Final = Path("/run/oko")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}")
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,20 @@ class PortRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalRecord:
+    """The veth pair of a LOCAL port: the name of the end that is the port, and the inode of its network namespace."""
+
+    port: str
+    namespace: int
+
+
+@dataclass(frozen=True, slots=True)
 class BridgeRecord:
-    """What removing a bridge takes: where its pins are and what to restore on its ports."""
+    """What removing a bridge takes: where its pins are, what to restore on its ports, and what to delete."""
 
     pins: str
     ports: tuple[PortRecord, ...]
+    local: LocalRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,8 @@ class RunDirectory:
             data = json.loads(path.read_bytes())
             if data["version"] != _VERSION:
                 raise BridgeError(f"{path}: version {data['version']}, this Oko writes {_VERSION}")
-            return BridgeRecord(data["pins"], tuple(PortRecord(**port) for port in data["ports"]))
+            local = LocalRecord(**data["local"]) if data["local"] else None
+            return BridgeRecord(data["pins"], tuple(PortRecord(**port) for port in data["ports"]), local)
         except FileNotFoundError:
             raise BridgeError(f"bridge {bridge} does not exist (no {path}): see 'oko bridge list'") from None
         except (OSError, ValueError, KeyError, TypeError) as error:

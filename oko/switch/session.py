@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final
 
 from ofext.bundles import ONF, BundleAdd, BundleControl
 from ofext.constants import (
@@ -80,10 +80,10 @@ _CAPABILITIES: Final = Capability.FLOW_STATS | Capability.TABLE_STATS | Capabili
 _TABLE_CONFIG: Final = 3
 """OFPTC_DEPRECATED_MASK: bits that mean nothing any more (OpenFlow 1.3.5, 7.3.3)."""
 
-_MasterOnly = (
+_Changing = (
     ChangeMessage | PacketOut | PortMod | TableMod | BundleControl | BundleAdd | ProgramLoad | ProgramUnload | MapUpdate
 )
-"""What a slave may not send (OpenFlow 1.3.5, 6.3.4), apart from a change of table features."""
+"""What changes the switch, which a slave may not (OpenFlow 1.3.5, 6.3.4); a change of table features does so, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Session:
 
     def _require_role(self, message: Message) -> None:
         """Raises ProtocolError for what a slave may not ask for."""
-        changing = isinstance(message, _MasterOnly) or (
+        changing = isinstance(message, _Changing) or (
             isinstance(message, MultipartRequest)
             and isinstance(message.body, TableFeaturesRequest)
             and bool(message.body.entries)
@@ -279,7 +279,7 @@ class Session:
             raise refused(
                 "bad-request/bad-experimenter", f"requests of experimenter {body.experimenter:#x} are not known"
             )
-        if isinstance(body, get_args(ListRequest)):
+        if isinstance(body, ListRequest):
             yield from split(self._extension.report(body))
         else:
             yield from split(self._statistics.report(body))

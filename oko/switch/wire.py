@@ -27,6 +27,12 @@ from oko.switch.refusal import no_buffer
 from oko.switch.wire_action import read_actions, read_instructions, write_actions, write_instructions
 from oko.switch.wire_match import read_match, write_match
 
+# Plain numbers, as every operation on an IntFlag makes an object: flow_mods come by the ten thousand.
+_FLAGS: Final = int(sum(FlowModFlag))
+_SEND_REMOVED: Final = int(FlowModFlag.SEND_FLOW_REM)
+_CHECK_OVERLAP: Final = int(FlowModFlag.CHECK_OVERLAP)
+_RESET_COUNTS: Final = int(FlowModFlag.RESET_COUNTS)
+
 _DELETES: Final = (Command.DELETE, Command.DELETE_STRICT)
 
 Change = FlowMod | GroupMod | MeterMod | ObserverMod
@@ -56,9 +62,9 @@ def write_flow_mod(mod: FlowMod) -> messages.FlowMod:
     rule = mod.rule
     flags = rule_flags(rule)
     if mod.reset_counts:
-        flags |= FlowModFlag.RESET_COUNTS
+        flags |= _RESET_COUNTS
     if mod.check_overlap:
-        flags |= FlowModFlag.CHECK_OVERLAP
+        flags |= _CHECK_OVERLAP
     return messages.FlowMod(
         cookie=rule.cookie,
         cookie_mask=mod.cookie_mask,
@@ -83,8 +89,8 @@ def read_flow_mod(message: messages.FlowMod) -> FlowMod:
     except ValueError:
         raise BadFlowMod(f"command {message.command} is none of a flow_mod's", reason="bad-command") from None
     flags = message.flags
-    if flags & ~sum(FlowModFlag):
-        raise BadFlowMod(f"flags {flags & ~sum(FlowModFlag):#x} are none of a flow_mod's", reason="bad-flags")
+    if flags & ~_FLAGS:
+        raise BadFlowMod(f"flags {flags & ~_FLAGS:#x} are none of a flow_mod's", reason="bad-flags")
     if command in _DELETES:
         return _read_delete(command, message)
     if message.buffer_id != NO_BUFFER:
@@ -97,14 +103,14 @@ def read_flow_mod(message: messages.FlowMod) -> FlowMod:
         message.cookie,
         message.idle_timeout,
         message.hard_timeout,
-        bool(flags & FlowModFlag.SEND_FLOW_REM),
+        bool(flags & _SEND_REMOVED),
     )
     return FlowMod(
         command,
         rule,
         0 if command is Command.ADD else message.cookie_mask,
-        reset_counts=bool(flags & FlowModFlag.RESET_COUNTS),
-        check_overlap=bool(flags & FlowModFlag.CHECK_OVERLAP),
+        reset_counts=bool(flags & _RESET_COUNTS),
+        check_overlap=bool(flags & _CHECK_OVERLAP),
     )
 
 
@@ -126,9 +132,9 @@ def _read_delete(command: Command, message: messages.FlowMod) -> FlowMod:
     )
 
 
-def rule_flags(rule: Rule) -> FlowModFlag:
+def rule_flags(rule: Rule) -> int:
     """The flags that stay with a rule."""
-    return FlowModFlag.SEND_FLOW_REM if rule.send_removed else FlowModFlag(0)
+    return _SEND_REMOVED if rule.send_removed else 0
 
 
 # ---- groups

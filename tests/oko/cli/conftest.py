@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ofext.extension import ProgramListReply, ProgramListRequest, ProgramUnload
+from ofext.extension import ProgramListReply, ProgramListRequest, ProgramUnload, UnloadFlag
 from ofext.load import chunks
 from oko.cli.client import Client
+from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
+from oko.flow.meter import MeterCommand, MeterMod, MeterSpec
 from oko.flow.text import parse_selection
-from oko.switch.wire import write_flow_mod
+from oko.switch.wire import write_flow_mod, write_group_mod, write_meter_mod
 from tests.stage import BRIDGE, FIREWALL, Stage, mounted
 
 
@@ -24,14 +26,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture
 def switch(running: Stage) -> Iterator[Stage]:
-    """The bridge, with no rules and no programs."""
+    """The bridge, with no rules, groups, meters, observers and programs."""
     yield running
     with Client.connect(BRIDGE, running.rundir) as client:
         client.command(write_flow_mod(parse_selection("")))
+        client.command(write_group_mod(GroupMod(GroupCommand.DELETE, GroupSpec(0, GroupType.ALL), all_groups=True)))
+        client.command(write_meter_mod(MeterMod(MeterCommand.DELETE, MeterSpec(0, ()), all_meters=True)))
         programs = client.report(ProgramListRequest())
         assert isinstance(programs, ProgramListReply)
         for entry in programs.entries:
-            client.command(ProgramUnload(entry.program))
+            client.command(ProgramUnload(entry.program, UnloadFlag.FORCE))
 
 
 def load(stage: Stage, path: Path) -> Stage:

@@ -27,7 +27,7 @@ def stage(tmp_path: Path) -> Stage:
     [
         pytest.param(("oko", "flows"), "No such command 'flows'", id="command"),
         pytest.param(("oko", "flow", "list"), "Missing argument 'BRIDGE'", id="argument"),
-        pytest.param(("oko", "flow", "add", BRIDGE), "no flows", id="no flows"),
+        pytest.param(("oko", "flow", "add", BRIDGE), "nothing to send", id="no flows"),
         pytest.param(("oko", "flow", "list", BRIDGE, "--fast"), "No such option", id="option"),
         pytest.param(("oko", "program", "unload", BRIDGE, "0"), "0 is not in the range 1<=x<=65535", id="program 0"),
         pytest.param(("oko-load", BRIDGE, "65536", "x.o"), "65536 is not in the range", id="program 65536"),

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,9 @@ import pytest
 from oko.compiler.compile import compile_image, compile_trial
 from oko.compiler.counters import COUNTER, PROGRAM
 from oko.compiler.image import Filter, Image
-from oko.compiler.link import FUNCTION_LIMIT
 from oko.compiler.lookup import RULES
 from oko.compiler.portset import PORT_LIMIT
-from oko.errors import BadAction, LimitExceeded
+from oko.errors import BadAction
 from oko.flow.drop import Drop
 from oko.flow.rule import Rule
 from oko.flow.tables import Tables
@@ -80,38 +78,6 @@ def info(image: Image, programs: Mapping[int, Program] | None = None) -> Program
         return found.program.info()
 
 
-@cache
-def with_maps(count: int) -> Program:
-    """A program with so many maps."""
-    declared = "".join(
-        f"struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32);"
-        f' }} map{number} SEC(".maps");\n'
-        for number in range(count)
-    )
-    used = "".join(f"if (!bpf_map_lookup_elem(&map{number}, &index)) return 0;" for number in range(count))
-    return compiled(
-        f"#include <oko.h>\n{declared}"
-        f'SEC("filter") int many(struct xdp_md *ctx) {{ __u32 index = 0; (void)ctx; {used} return 1; }}\n'
-        'char LICENSE[] SEC("license") = "Dual BSD/GPL";'
-    )
-
-
-@cache
-def with_functions(count: int) -> Program:
-    """A program of so many functions."""
-    helpers = "".join(
-        f"static __attribute__((noinline)) int f{number}(struct xdp_md *ctx)"
-        f" {{ return ctx->ingress_ifindex ^ {number}; }}\n"
-        for number in range(count - 1)
-    )
-    calls = " + ".join(f"f{number}(ctx)" for number in range(count - 1))
-    return compiled(
-        f"#include <oko.h>\n{helpers}"
-        f'SEC("filter") int many(struct xdp_md *ctx) {{ return {calls}; }}\n'
-        'char LICENSE[] SEC("license") = "Dual BSD/GPL";'
-    )
-
-
 def mac(number: int) -> str:
     return number.to_bytes(6, "big").hex(":")
 
@@ -159,13 +125,6 @@ class TestLoads:
     def test_no_ports(self) -> None:
         programs = {1: filter_program("odd_port")}
         info(image_of(written("filter_prog=1,actions=drop"), programs, {}), programs)
-
-    def test_64_programs_in_128_rules(self) -> None:
-        programs = dict.fromkeys(range(1, 65), compiled(STATELESS))
-        table = make_tables(interleaved(programs))
-        image = image_of(table, programs)
-        assert sum(note.startswith("ask program") for _, note in image.notes) == 128
-        assert info(image, programs).verified_instructions < 20_000
 
     @pytest.mark.parametrize("rules", [64, 256, 1000])
     def test_rules_of_many_masks_cost_the_kernels_verifier_what_they_are_long(self, rules: int) -> None:
@@ -218,16 +177,6 @@ class TestLoads:
         devmap.entries.clear()
         assert info(image, programs).verified_instructions < PARSER + 40 * count
 
-    def test_the_limit_of_functions(self) -> None:
-        programs = {1: with_functions(FUNCTION_LIMIT - 1)}
-        info(image_of(written("filter_prog=1,actions=drop"), programs), programs)
-
-    def test_the_limit_of_maps(self) -> None:
-        programs = {1: with_maps(60)}  # and counters, drops, programs, ports
-        image = image_of(written("filter_prog=1,actions=output:1"), programs)
-        assert len(image.maps) == 64
-        info(image, programs)
-
     def test_a_trial_is_nothing_but_the_program(self) -> None:
         for name in ("every_second", "per_source", "odd_port", "lottery", "spaced"):
             program = filter_program(name)
@@ -242,22 +191,6 @@ def asking(rules: list[Rule], segments: int) -> list[Rule]:
         parse_rule(print_rule(rule).replace("in_port=1", f"in_port=1,filter_prog={n * segments // len(rules) % 2 + 1}"))
         for n, rule in enumerate(rules)
     ]
-
-
-@pytest.mark.parametrize(
-    ("make", "used", "limit"),
-    [
-        pytest.param(lambda: image_of(Tables(), {}, dict.fromkeys(range(257), 1)), 257, 256, id="ports"),
-        pytest.param(lambda: asked({1: with_maps(61)}), 65, 64, id="maps"),
-        pytest.param(lambda: asked({1: with_functions(256)}), 257, 256, id="functions"),
-        pytest.param(lambda: image_of(make_tables(with_masks(5000))), None, 32767, id="instructions to jump over"),
-    ],
-)
-def test_beyond_a_limit(make: Callable[[], Image], used: int | None, limit: int) -> None:
-    with pytest.raises(LimitExceeded) as raised:
-        make()
-    assert raised.value.limit == limit
-    assert raised.value.used > limit if used is None else raised.value.used == used
 
 
 def asked(programs: Mapping[int, Program]) -> Image:

@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from oko.errors import BridgeError
-from oko.switch.rundir import DEFAULT, BridgeRecord, PortRecord, RunDirectory
+from oko.switch.rundir import DEFAULT, BridgeRecord, LocalRecord, PortRecord, RunDirectory
 
-RECORD = BridgeRecord("/sys/fs/bpf/oko/br0", (PortRecord("p1", 1, {"peer": "eth0"}), PortRecord("p2", 2, None)))
+PORTS = (PortRecord("p1", 1, {"peer": "eth0"}), PortRecord("p2", 2, None))
+RECORD = BridgeRecord("/sys/fs/bpf/oko/br0", PORTS, LocalRecord("oko-host", 4026531840))
 HOLD = """
 import sys
 from pathlib import Path
@@ -59,10 +61,11 @@ def test_names_that_no_bridge_has(rundir: RunDirectory, name: str) -> None:
     assert not rundir.path.exists()
 
 
-def test_a_record_is_read_as_it_was_written(rundir: RunDirectory) -> None:
+@pytest.mark.parametrize("record", [RECORD, replace(RECORD, local=None)], ids=["with LOCAL", "without"])
+def test_a_record_is_read_as_it_was_written(rundir: RunDirectory, record: BridgeRecord) -> None:
     with rundir.claim("br0"):
-        rundir.write("br0", RECORD)
-        assert rundir.read("br0") == RECORD
+        rundir.write("br0", record)
+        assert rundir.read("br0") == record
         assert rundir.bridges() == ["br0"]
         rundir.forget("br0")
     assert rundir.bridges() == []
@@ -77,9 +80,13 @@ def test_a_record_is_read_as_it_was_written(rundir: RunDirectory) -> None:
         pytest.param("[]", "cannot be read", id="no object"),
         pytest.param("null", "cannot be read", id="null"),
         pytest.param("{}", "cannot be read", id="no version"),
-        pytest.param(json.dumps({"version": 1, "pins": "/"}), "cannot be read", id="no ports"),
-        pytest.param(json.dumps({"version": 1, "pins": "/", "ports": [{"name": "p1"}]}), "cannot be read", id="port"),
-        pytest.param(json.dumps({"version": 99}), "version 99, this Oko writes 1", id="newer"),
+        pytest.param(json.dumps({"version": 2, "pins": "/", "local": None}), "cannot be read", id="no ports"),
+        pytest.param(
+            json.dumps({"version": 2, "pins": "/", "ports": [{"name": "p1"}], "local": None}),
+            "cannot be read",
+            id="port",
+        ),
+        pytest.param(json.dumps({"version": 99}), "version 99, this Oko writes 2", id="newer"),
         pytest.param("\udcff", "cannot be read", id="no text"),
     ],
 )

@@ -1,35 +1,16 @@
 from __future__ import annotations
 
-import hashlib
-import struct
+import logging
 import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from ofext import instructions as wire_instructions
-from ofext.constants import MULTIPART_MORE, Role
-from ofext.errors import BY_NAME, EXTENSION_BY_NAME
-from ofext.extension import (
-    EXPERIMENTER,
-    LoadFlag,
-    MapDumpReply,
-    MapDumpRequest,
-    MapEntry,
-    MapListReply,
-    MapListRequest,
-    MapUpdate,
-    ProgramEntry,
-    ProgramListReply,
-    ProgramListRequest,
-    ProgramLoad,
-    ProgramLoaded,
-    ProgramUnload,
-    UnloadFlag,
-)
-from ofext.load import chunks
+from ofext import instructions as wire
+from ofext.bundles import ONF, BundleCommand, BundleControl
+from ofext.constants import MULTIPART_MORE, NO_BUFFER, PORT_ANY, PacketInReason, PortReason, PortState, Role
+from ofext.extension import EXPERIMENTER, ProgramUnload
+from ofext.instructions import ApplyActions, GotoTable, Meter, Output, SetQueue, UnknownAction
 from ofext.messages import (
     BarrierReply,
     BarrierRequest,
@@ -37,90 +18,90 @@ from ofext.messages import (
     EchoRequest,
     Error,
     Experimenter,
-    ExperimenterError,
     FeaturesReply,
     FeaturesRequest,
     FlowMod,
+    FlowRemoved,
+    GetAsyncReply,
+    GetAsyncRequest,
     GetConfigReply,
     GetConfigRequest,
+    GroupMod,
     Hello,
     Message,
+    MeterMod,
+    PacketIn,
+    PacketOut,
+    PortMod,
+    PortStatus,
+    QueueGetConfigReply,
+    QueueGetConfigRequest,
     RoleReply,
     RoleRequest,
+    SetAsync,
     SetConfig,
+    TableMod,
     Unknown,
     VersionBitmap,
+    decode,
     encode,
+    header,
 )
 from ofext.multipart import (
-    Aggregate,
-    AggregateRequest,
-    Desc,
     DescRequest,
     ExperimenterBody,
-    MultipartReply,
+    FlowStatsRequest,
     MultipartRequest,
-    PortDescReply,
-    PortDescRequest,
-    TableStatsReply,
-    TableStatsRequest,
+    PortStatsRequest,
+    QueueStatsRequest,
+    TableFeatures,
+    TableFeaturesRequest,
     UnknownBody,
 )
 from ofext.oxm import Oxm
+from oko.flow.action import CONTROLLER
 from oko.flow.rule import Command
 from oko.flow.rule import FlowMod as Change
-from oko.flow.text import parse_rule, parse_selection
+from oko.flow.text import parse_rule
+from oko.switch.roles import UNKNOWN_GENERATION, Roles
+from oko.switch.session import BACKLOG_LIMIT
 from oko.switch.wire import write_flow_mod
-from tests.oko.switch.conftest import Compile, Rig
+from tests.oko.kernel.waiting import wait_until
+from tests.oko.switch.conftest import Rig
+from tests.oko.switch.peer import Peer, add, add_group, add_meter, delete, error_name
 
 pytestmark = pytest.mark.needs_bpf
 
 SIMPLE = "in_port=1,actions=output:2"
-
-
-def add(flow: str) -> FlowMod:
-    return write_flow_mod(Change(Command.ADD, parse_rule(flow)))
-
-
-def programs(rig: Rig) -> tuple[ProgramEntry, ...]:
-    answer = rig.report(ProgramListRequest())
-    assert isinstance(answer, MultipartReply)
-    assert isinstance(answer.body, ProgramListReply)
-    return answer.body.entries
-
-
-def dump(rig: Rig, name: str) -> dict[bytes, bytes]:
-    answer = rig.report(MapDumpRequest(1, 0, name))
-    assert isinstance(answer, MultipartReply)
-    assert isinstance(answer.body, MapDumpReply)
-    return dict(answer.body.entries)
-
-
-def load(rig: Rig, elf: bytes, *, program: int = 1, flags: int = 0, name: str = "") -> list[Message]:
-    return rig.ask(*chunks(program, name, elf, flags))
-
-
-def error_name(answer: Message) -> str:
-    if isinstance(answer, ExperimenterError):
-        return next(name for name, kind in EXTENSION_BY_NAME.items() if kind.exp_type == answer.exp_type)
-    assert isinstance(answer, Error)
-    return next(name for name, kind in BY_NAME.items() if (kind.type, kind.code) == (answer.type, answer.code))
-
-
-def state(rig: Rig) -> tuple[object, ...]:
-    """All that a refused message must leave as it was."""
-    flows = [replace(flow, duration_sec=0, duration_nsec=0) for flow in rig.flows()]
-    return flows, programs(rig), dump(rig, "seen"), dump(rig, "settings"), rig.pipeline()
+FRAME = bytes.fromhex("02000000000202000000000188b5").ljust(60, b"\0")
 
 
 @pytest.fixture
-def loaded(rig: Rig, counting: Compile) -> Rig:
-    """Program 1, named by a rule, with content in a map."""
-    (answer,) = load(rig, counting())
-    assert answer == ProgramLoaded(1, 0, programs(rig)[0].instructions, 4, "counting")
-    assert rig.add("in_port=1,filter_prog=1,actions=output:2", SIMPLE) == []
-    assert rig.ask(MapUpdate(1, 0, "seen", (MapEntry(struct.pack("<I", 1), struct.pack("<Q", 40)),))) == []
-    return rig
+def peer(rig: Rig) -> Peer:
+    return Peer(rig)
+
+
+def state(rig: Rig, peer: Peer) -> tuple[object, ...]:
+    """All that a refused message must leave as it was."""
+    flows = [replace(flow, duration_sec=0, duration_nsec=0) for flow in peer.flows()]
+    tables = rig.bridge.tables
+    return flows, dict(tables.groups), dict(tables.meters), rig.pipeline()
+
+
+def rule(*instructions: wire.Instruction) -> FlowMod:
+    return FlowMod(instructions=instructions)
+
+
+def applied(*actions: wire.Action) -> FlowMod:
+    return rule(ApplyActions(actions))
+
+
+def packet_out(*actions: wire.Action, in_port: int = CONTROLLER, data: bytes = FRAME) -> PacketOut:
+    return PacketOut(NO_BUFFER, in_port, actions, data)
+
+
+def port_mod(number: int = 1, *, mac: bytes = bytes(6), mask: int = 1) -> PortMod:
+    return PortMod(number, mac, 0, mask)
 
 
 SHORT = encode(add(SIMPLE), 1)[:40]
@@ -129,288 +110,293 @@ REFUSED: dict[str, tuple[Message | bytes, str]] = {
     "wrong version": (b"\5" + encode(BarrierRequest(), 1)[1:], "bad-request/bad-version"),
     "unknown type": (Unknown(99, b"payload!"), "bad-request/bad-type"),
     "answer for the switch": (BarrierReply(), "bad-request/bad-type"),
-    "unknown experimenter": (Experimenter(0x4F4E4600, 1), "bad-request/bad-experimenter"),
-    "unknown experimenter type": (
+    "unknown experimenter": (Experimenter(0x2320, 1), "bad-request/bad-experimenter"),
+    "unknown type of the ONF": (Experimenter(ONF, 1), "bad-request/bad-exp-type"),
+    "unknown type of the extension": (
         encode(Unknown(4, EXPERIMENTER.to_bytes(4, "big") + (99).to_bytes(4, "big"))),
         "bad-request/bad-exp-type",
     ),
     "unknown multipart": (MultipartRequest(UnknownBody(77)), "bad-request/bad-multipart"),
-    "experimenter multipart": (MultipartRequest(ExperimenterBody(0x4F4E4600, 1)), "bad-request/bad-multipart"),
+    "multipart of an experimenter": (MultipartRequest(ExperimenterBody(ONF, 1)), "bad-request/bad-experimenter"),
     "multipart request in parts": (
         MultipartRequest(DescRequest(), MULTIPART_MORE),
         "bad-request/multipart-buffer-overflow",
     ),
-    "role": (RoleRequest(Role.MASTER, 0), "role-request-failed/unsup"),
-    "unknown port": (add("in_port=2,actions=output:9"), "bad-action/bad-out-port"),
-    "reserved port": (
-        FlowMod(instructions=(wire_instructions.ApplyActions((wire_instructions.Output(0xFFFFFFFB),)),)),
-        "bad-action/bad-out-port",
+    "flows of no table": (MultipartRequest(FlowStatsRequest(254)), "bad-request/bad-table-id"),
+    "counters of no port": (MultipartRequest(PortStatsRequest(9)), "bad-request/bad-port"),
+    "queues of no port": (MultipartRequest(QueueStatsRequest(9)), "queue-op-failed/bad-port"),
+    "no such queue": (MultipartRequest(QueueStatsRequest(1, 0)), "queue-op-failed/bad-queue"),
+    "queue configuration of no port": (QueueGetConfigRequest(9), "queue-op-failed/bad-port"),
+    "changed table features": (
+        MultipartRequest(TableFeaturesRequest((TableFeatures(0, "t", 0, 0, 0, 1),))),
+        "table-features-failed/eperm",
     ),
-    "unknown program": (add("in_port=2,filter_prog=7,actions=output:1"), "unknown-program"),
-    "program 0": (FlowMod(match=(Oxm(0xFFFF, 1, bytes(4), None, EXPERIMENTER),)), "bad-match/bad-value"),
+    "no role": (RoleRequest(9, 0), "role-request-failed/bad-role"),
+    "fragments": (SetConfig(1), "switch-config-failed/bad-flags"),
+    "table_mod of no table": (TableMod(254), "table-mod-failed/bad-table"),
+    "table_mod of more than nothing": (TableMod(0, 4), "table-mod-failed/bad-config"),
+    "port_mod of no port": (port_mod(9), "port-mod-failed/bad-port"),
+    "port_mod of another address": (port_mod(), "port-mod-failed/bad-hw-addr"),
+    "buffer": (FlowMod(buffer_id=1), "bad-request/buffer-unknown"),
+    "reserved port": (applied(Output(0xFFFFFFFA)), "bad-action/bad-out-port"),
     "unknown field": (FlowMod(match=(Oxm(0x8000, 3, bytes(6)), Oxm(0x8000, 38, bytes(8)))), "bad-match/bad-field"),
-    "another's field": (FlowMod(match=(Oxm(0xFFFF, 1, bytes(4), None, 0x4F4E4600),)), "bad-match/bad-field"),
-    "field of wrong size": (FlowMod(match=(Oxm(0x8000, 0, bytes(2)),)), "bad-match/bad-len"),
     "field without prerequisite": (FlowMod(match=(Oxm(0x8000, 14, bytes(2)),)), "bad-match/bad-prereq"),
     "value beyond its mask": (
         FlowMod(match=(Oxm(0x8000, 3, b"\1\1\1\1\1\1", b"\1\1\1\1\1\0"),)),
         "bad-match/bad-wildcards",
     ),
-    "unknown action": (
-        FlowMod(instructions=(wire_instructions.ApplyActions((wire_instructions.UnknownAction(18, bytes(4)),)),)),
-        "bad-action/bad-type",
+    "unknown action": (applied(UnknownAction(77, bytes(4))), "bad-action/bad-type"),
+    "queue": (applied(SetQueue(1)), "bad-action/bad-queue"),
+    "set-field that does not fit": (
+        applied(wire.SetField(Oxm(0x8000, 14, b"\0\1")), Output(1)),
+        "bad-action/match-inconsistent",
     ),
-    "goto_table": (FlowMod(instructions=(wire_instructions.GotoTable(1),)), "bad-instruction/unsup-inst"),
-    "table 1": (FlowMod(table_id=1), "flow-mod-failed/bad-table-id"),
+    "field that cannot be set": (applied(wire.SetField(Oxm(0x8000, 0, bytes(4)))), "bad-action/bad-set-type"),
+    "unknown group": (applied(wire.Group(7)), "bad-action/bad-out-group"),
+    "unknown meter": (rule(Meter(7)), "meter-mod-failed/unknown-meter"),
+    "goto_table backwards": (replace(rule(GotoTable(1)), table_id=1), "bad-instruction/bad-table-id"),
+    "unknown instruction": (rule(wire.UnknownInstruction(9, bytes(4))), "bad-instruction/unknown-inst"),
+    "table 254": (FlowMod(table_id=254), "flow-mod-failed/bad-table-id"),
+    "all tables": (FlowMod(table_id=255), "flow-mod-failed/bad-table-id"),
     "command": (FlowMod(command=5), "flow-mod-failed/bad-command"),
-    "timeout": (FlowMod(idle_timeout=1), "flow-mod-failed/bad-timeout"),
-    "flags": (FlowMod(flags=1), "flow-mod-failed/bad-flags"),
-    "overlap": (replace(add("in_port=1,arp,actions=drop"), flags=2), "flow-mod-failed/overlap"),
-    "no ELF": (next(chunks(2, "", b"#!/bin/sh\n")), "program-not-readable"),
-    "program id 0": (next(chunks(0, "", b"\x7fELF")), "limit-exceeded"),
-    "program id 65536": (next(chunks(65536, "", b"\x7fELF")), "limit-exceeded"),
-    "unload an unknown program": (ProgramUnload(9), "unknown-program"),
-    "unload a program in use": (ProgramUnload(1), "program-in-use"),
-    "map of an unknown program": (MapUpdate(9, 0, "seen"), "unknown-program"),
-    "unknown map": (MapUpdate(1, 0, "sean"), "unknown-map"),
-    "key of wrong size": (MapUpdate(1, 0, "seen", (MapEntry(bytes(3), bytes(8)),)), "bad-map-access"),
-    "value of wrong size": (MapUpdate(1, 0, "seen", (MapEntry(bytes(4), bytes(4)),)), "bad-map-access"),
-    "one of two of wrong size": (
-        MapUpdate(1, 0, "seen", (MapEntry(bytes(4), bytes(8)), MapEntry(bytes(4), bytes(4)))),
-        "bad-map-access",
-    ),
-    "flags of an update": (MapUpdate(1, 3, "seen", (MapEntry(bytes(4), bytes(8)),)), "bad-map-access"),
-    "read-only data": (MapUpdate(1, 0, ".rodata", (MapEntry(bytes(4), bytes(4)),)), "bad-map-access"),
-    "dump of an unknown map": (MultipartRequest(MapDumpRequest(1, 0, "sean")), "unknown-map"),
-    "dump from a cursor": (MultipartRequest(MapDumpRequest(1, 0, "seen", b"1")), "bad-map-access"),
-    "maps of an unknown program": (MultipartRequest(MapListRequest(9)), "unknown-program"),
+    "flags": (FlowMod(flags=32), "flow-mod-failed/bad-flags"),
+    "overlap": (replace(add("arp,actions=drop"), flags=2), "flow-mod-failed/overlap"),
+    "group that is there": (add_group("group_id=1,type=all"), "group-mod-failed/group-exists"),
+    "group that is not there": (GroupMod(1, 0, 2), "group-mod-failed/unknown-group"),
+    "group of two": (GroupMod(0, 2, 2), "group-mod-failed/invalid-group"),
+    "group to nowhere": (add_group("group_id=2,type=all,bucket=actions=group:3"), "bad-action/bad-out-group"),
+    "meter that is there": (add_meter("meter=1,kbps,bands=type=drop,rate=1"), "meter-mod-failed/meter-exists"),
+    "meter that is not there": (MeterMod(1, 1, 2), "meter-mod-failed/unknown-meter"),
+    "meter of the slow path": (MeterMod(0, 1, 0xFFFFFFFD), "meter-mod-failed/invalid-meter"),
+    "packet-out in a buffer": (PacketOut(1, 1), "bad-request/buffer-unknown"),
+    "packet-out of no port": (packet_out(in_port=9), "bad-request/bad-port"),
+    "packet-out of any port": (packet_out(in_port=PORT_ANY), "bad-request/bad-port"),
+    "packet-out to a group": (packet_out(wire.Group(7)), "bad-action/bad-out-group"),
+    "packet-out of nothing": (packet_out(data=b""), "bad-request/bad-len"),
 }
 
 
-@pytest.mark.parametrize(("message", "expected"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_changes_nothing(loaded: Rig, message: Message | bytes, expected: str) -> None:
-    before = state(loaded)
-    request = message if isinstance(message, bytes) else encode(message, 1)
-    answers = loaded.raw([request, encode(BarrierRequest(), 2)])
-    assert [error_name(answer) for answer in answers[:-1]] == [expected]
-    assert answers[-1] == BarrierReply()
-    if isinstance(answers[0], Error):
-        assert answers[0].data == request[:64]
-    assert state(loaded) == before
+@pytest.fixture
+def used(peer: Peer) -> Peer:
+    """With a rule, a group and a meter."""
+    messages = add_group("group_id=1,type=all"), add_meter("meter=1,kbps,bands=type=drop,rate=1")
+    assert peer.ask(*messages, add("in_port=1,actions=output:2,group:1")) == []
+    return peer
 
 
-def test_one_refused_flow_mod_leaves_those_that_arrived_with_it(rig: Rig) -> None:
-    (answer,) = rig.add("in_port=1,actions=output:2", "in_port=1,actions=output:3", "in_port=2,actions=output:1")
-    assert error_name(answer) == "bad-action/bad-out-port"
-    assert len(rig.flows()) == 2
+def test_what_is_refused_changes_nothing(rig: Rig, used: Peer) -> None:
+    before = state(rig, used)
+    names = {}
+    for name, (message, _) in REFUSED.items():
+        request = message if isinstance(message, bytes) else encode(message, 1)
+        refusal, barrier = used.raw([request, encode(BarrierRequest(), 2)])
+        answer, xid = decode(refusal)
+        names[name] = error_name(answer)
+        assert isinstance(answer, Error)
+        assert (answer.data, xid) == (request[:64], header(request).xid), name
+        assert decode(barrier) == (BarrierReply(), 2)
+    assert names == {name: expected for name, (_, expected) in REFUSED.items()}
+    assert state(rig, used) == before
 
 
-def test_greeting_and_small_questions(rig: Rig) -> None:
-    assert rig.session.greeting() == encode(Hello())
-    answers = rig.ask(
+def test_what_is_refused_leaves_what_arrived_with_it(rig: Rig, peer: Peer) -> None:
+    messages = [
+        add_meter("meter=3,pktps,bands=type=drop,rate=5"),
+        add("in_port=1,actions=meter:3,group:4"),
+        add_group("group_id=4,type=all,bucket=actions=output:2"),
+        FlowMod(command=9),
+        add("in_port=1,actions=meter:3,group:4"),
+    ]
+    answers = peer.raw([encode(message, xid) for xid, message in enumerate(messages)])
+    assert [(header(answer).xid, error_name(decode(answer)[0])) for answer in answers] == [
+        (1, "bad-action/bad-out-group"),
+        (3, "flow-mod-failed/bad-command"),
+    ]
+    assert len(rig.bridge.tables) == len(rig.bridge.tables.groups) == len(rig.bridge.tables.meters) == 1
+
+
+def test_what_arrives_together_is_compiled_together(rig: Rig, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = []
+    change = rig.bridge.change
+
+    def counted(mods: list[Change]) -> object:
+        rounds.append(len(mods))
+        return change(mods)
+
+    monkeypatch.setattr(rig.bridge, "change", counted)
+    meter = add_meter("meter=3,pktps,bands=type=drop,rate=5")
+    assert peer.refusals(add(SIMPLE), meter, FlowMod(flags=32), delete("")) == ["flow-mod-failed/bad-flags"]
+    assert peer.ask(add(SIMPLE), BarrierRequest(), add(SIMPLE), delete("")) == [BarrierReply()]
+    assert rounds == [3, 1, 2]
+
+
+def test_greeting_and_small_questions(rig: Rig, peer: Peer) -> None:
+    assert peer.session.greeting() == encode(Hello())
+    answers = peer.ask(
         Hello(),
         EchoRequest(b"are you there"),
+        EchoReply(),
+        Error(1, 1),
         FeaturesRequest(),
         SetConfig(0, 64),
         GetConfigRequest(),
-        RoleRequest(Role.NOCHANGE, 5),
+        TableMod(255, 3),
+        port_mod(mac=rig.bridge.ports[0].mac, mask=0),
+        QueueGetConfigRequest(PORT_ANY),
         BarrierRequest(),
     )
-    datapath_id = int.from_bytes(rig.ports[0].mac, "big")
+    datapath_id = int.from_bytes(rig.bridge.ports[0].mac, "big")
     assert answers == [
         EchoReply(b"are you there"),
-        FeaturesReply(datapath_id, capabilities=3),
+        FeaturesReply(datapath_id, n_tables=254, capabilities=15),
         GetConfigReply(0, 64),
-        RoleReply(Role.EQUAL, 5),
+        QueueGetConfigReply(PORT_ANY),
         BarrierReply(),
     ]
 
 
-def test_other_versions_are_turned_away(rig: Rig) -> None:
-    (answer,) = rig.ask(Hello((VersionBitmap(frozenset({1, 6})),), 6))
-    assert error_name(answer) == "hello-failed/incompatible"
-    assert rig.session.failed
+def test_ports_are_not_configured(rig: Rig, peer: Peer) -> None:
+    assert peer.refusals(port_mod(mac=rig.bridge.ports[0].mac)) == ["port-mod-failed/eperm"]
 
 
-def test_nothing_is_done_behind_a_hello_that_failed(rig: Rig) -> None:
-    (answer,) = rig.ask(Hello((), 1), EchoRequest(b"still there"), FlowMod())
-    assert error_name(answer) == "hello-failed/incompatible"
-    assert rig.bridge.rules == 0
+def test_other_versions_are_turned_away(rig: Rig, peer: Peer) -> None:
+    assert peer.refusals(Hello((VersionBitmap(frozenset({1, 6})),), 6)) == ["hello-failed/incompatible"]
+    assert peer.session.failed
 
 
-def test_descriptions(rig: Rig) -> None:
-    description, ports = rig.report(DescRequest()), rig.report(PortDescRequest())
-    assert isinstance(description, MultipartReply)
-    assert isinstance(description.body, Desc)
-    assert (description.body.mfr_desc, description.body.dp_desc) == ("Oko", "br0")
-    assert isinstance(ports, MultipartReply)
-    assert isinstance(ports.body, PortDescReply)
-    assert [(port.port_no, port.name, port.hw_addr) for port in ports.body.entries] == [
-        (1, "p1", rig.ports[0].mac),
-        (2, "p2", rig.ports[1].mac),
+def test_nothing_is_done_behind_a_hello_that_failed(rig: Rig, peer: Peer) -> None:
+    assert peer.refusals(Hello((), 1), EchoRequest(b"still there"), FlowMod()) == ["hello-failed/incompatible"]
+    assert len(rig.bridge.tables) == 0
+
+
+def test_deletes_and_modifies(peer: Peer) -> None:
+    flows = ("arp,in_port=1,actions=output:2", "ip,in_port=1,actions=output:2", "ip,actions=drop")
+    assert peer.ask(*map(add, flows)) == []
+    assert peer.ask(write_flow_mod(Change(Command.MODIFY, parse_rule("in_port=1,actions=drop")))) == []
+    assert [flow.instructions for flow in peer.flows()] == [(), (), ()]
+    assert peer.ask(delete("in_port=1")) == []
+    assert len(peer.flows()) == 1
+    assert peer.ask(delete("")) == []
+    assert peer.flows() == ()
+
+
+# ---- roles
+
+
+def test_a_slave_only_reads(rig: Rig) -> None:
+    roles = Roles()
+    slave, master = Peer(rig, roles), Peer(rig, roles)
+    assert slave.ask(RoleRequest(Role.NOCHANGE, 3)) == [RoleReply(Role.EQUAL, UNKNOWN_GENERATION)]
+    assert slave.ask(RoleRequest(Role.MASTER, 3)) == [RoleReply(Role.MASTER, 3)]
+    assert master.ask(RoleRequest(Role.MASTER, 4)) == [RoleReply(Role.MASTER, 4)]
+    changing = (
+        add(SIMPLE),
+        GroupMod(2, 0, 1),
+        MeterMod(2, 0, 1),
+        packet_out(),
+        port_mod(),
+        TableMod(0),
+        BundleControl(1, BundleCommand.OPEN_REQUEST),
+        ProgramUnload(1),
+        MultipartRequest(TableFeaturesRequest((TableFeatures(0, "t", 0, 0, 0, 1),))),
+    )
+    assert slave.refusals(*changing) == ["bad-request/is-slave"] * len(changing)
+    assert slave.refusals(RoleRequest(Role.MASTER, 3)) == ["role-request-failed/stale"]
+    assert slave.ask(BarrierRequest(), SetConfig(0, 5)) == [BarrierReply()]
+    assert master.ask(add(SIMPLE)) == []
+    assert len(slave.flows()) == 1
+
+
+def test_a_slave_that_becomes_equal_may_write_at_once(peer: Peer) -> None:
+    answers = peer.ask(RoleRequest(Role.SLAVE, 1), add(SIMPLE), RoleRequest(Role.EQUAL, 1), add(SIMPLE))
+    assert [type(answer) for answer in answers] == [RoleReply, Error, RoleReply]
+    assert len(peer.flows()) == 1
+
+
+# ---- what nobody asked for
+
+
+def packet_ins(peer: Peer) -> list[PacketIn]:
+    return [message for message in peer.heard if isinstance(message, PacketIn)]
+
+
+def test_packets_come_with_the_cookie_of_their_rule(rig: Rig, peer: Peer) -> None:
+    rig.attach()
+    rules = "cookie=7,priority=0,actions=CONTROLLER", "cookie=8,dl_dst=02:00:00:00:00:02,actions=CONTROLLER"
+    assert peer.ask(*map(add, rules)) == []
+    rig.send("h1", "02:00:00:00:00:02")
+    rig.send("h2", "02:00:00:00:00:03")
+    wait_until(lambda: rig.bridge.deliver(10) or len(peer.heard) == 2)
+    told = [(message.reason, message.cookie, message.match, message.data) for message in packet_ins(peer)]
+    assert told == [
+        (PacketInReason.ACTION, 8, (Oxm(0x8000, 0, b"\0\0\0\1"),), FRAME),
+        (PacketInReason.NO_MATCH, 7, (Oxm(0x8000, 0, b"\0\0\0\2"),), FRAME[:5] + b"\3" + FRAME[6:]),
     ]
 
 
-def test_flow_statistics_select(rig: Rig) -> None:
-    assert rig.add("cookie=1,arp,in_port=1,actions=output:2", "cookie=2,ip,in_port=2,actions=output:1") == []
-    wanted = write_flow_mod(parse_selection("in_port=2"))
-    answer = rig.report(AggregateRequest(wanted.table_id, match=wanted.match))
-    assert isinstance(answer, MultipartReply)
-    assert answer.body == Aggregate(0, 0, 1)
-    assert [flow.cookie for flow in rig.flows()] == [1, 2]
-    tables = rig.report(TableStatsRequest())
-    assert isinstance(tables, MultipartReply)
-    assert isinstance(tables.body, TableStatsReply)
-    assert [(table.table_id, table.active_count) for table in tables.body.entries] == [(0, 2)]
+def test_a_packet_out_comes_back(rig: Rig, peer: Peer) -> None:
+    assert peer.ask(packet_out(wire.DecNwTtl(), Output(CONTROLLER), in_port=2), BarrierRequest()) == [BarrierReply()]
+    (message,) = packet_ins(peer)
+    assert (message.cookie, message.match) == ((1 << 64) - 1, (Oxm(0x8000, 0, b"\0\0\0\2"),))
+    assert (message.reason, message.data) == (PacketInReason.ACTION, FRAME)
 
 
-def test_deletes_and_modifies(rig: Rig) -> None:
-    assert rig.add("arp,in_port=1,actions=output:2", "ip,in_port=1,actions=output:2", "ip,actions=drop") == []
-    modify = write_flow_mod(Change(Command.MODIFY, parse_rule("in_port=1,actions=drop")))
-    assert rig.ask(modify) == []
-    assert [flow.instructions for flow in rig.flows()] == [(), (), ()]
-    assert rig.ask(write_flow_mod(parse_selection("in_port=1"))) == []
-    assert len(rig.flows()) == 1
-    assert rig.ask(write_flow_mod(parse_selection(""))) == []
-    assert rig.flows() == []
+def test_a_packet_out_leaves_by_a_port(rig: Rig, peer: Peer) -> None:
+    rig.attach()
+    with rig.listening("h2") as received:
+        assert peer.ask(packet_out(Output(2))) == []
+        wait_until(lambda: received() == [FRAME])
 
 
-# ---- programs
+def test_a_slow_reader_loses_packets_and_nothing_else(rig: Rig, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    assert peer.ask(add(f"send_flow_rem,{SIMPLE}")) == []
+    peer.backlog = BACKLOG_LIMIT + 1
+    assert peer.ask(packet_out(Output(CONTROLLER)), packet_out(Output(CONTROLLER)), delete("")) == []
+    assert [type(message) for message in peer.heard] == [FlowRemoved]
+    peer.backlog = BACKLOG_LIMIT
+    assert peer.ask(packet_out(Output(CONTROLLER))) == []
+    assert len(packet_ins(peer)) == 1
+    assert peer.session.lost_packet_ins == 2
+    with caplog.at_level(logging.WARNING):
+        peer.session.close()
+    assert "2 packet-ins were dropped" in caplog.text
 
 
-@pytest.fixture
-def large(tmp_path: Path, counting: Compile) -> bytes:
-    """An object beyond two messages, by a section that a debugger would read."""
-    plain, padding, padded = (tmp_path / name for name in ("plain.o", "padding", "padded.o"))
-    plain.write_bytes(counting())
-    padding.write_bytes(bytes(150_000))
-    subprocess.run(["llvm-objcopy", f"--add-section=.debug_padding={padding}", plain, padded], check=True)
-    return padded.read_bytes()
+def test_rules_that_go_are_told_of_before_the_barrier(rig: Rig) -> None:
+    peer, other = Peer(rig), Peer(rig)
+    rules = f"send_flow_rem,cookie=5,table=3,priority=9,{SIMPLE}", SIMPLE
+    assert peer.ask(*map(add, rules)) == []
+    assert peer.ask(delete(""), BarrierRequest()) == [BarrierReply()]
+    (removed,) = peer.heard
+    assert isinstance(removed, FlowRemoved)
+    assert (removed.cookie, removed.priority, removed.reason, removed.table_id) == (5, 9, 2, 3)
+    assert other.heard == peer.heard
 
 
-def test_large_program_arrives_in_chunks(rig: Rig, large: bytes) -> None:
-    parts = list(chunks(1, "", large))
-    assert len(parts) == 3
-    for part in parts[:-1]:
-        assert rig.ask(part) == []
-        assert programs(rig) == ()
-    (answer,) = rig.ask(parts[-1])
-    assert isinstance(answer, ProgramLoaded)
-    assert [entry.digest for entry in programs(rig)] == [hashlib.sha256(large).digest()]
+def test_a_choice_of_messages(rig: Rig) -> None:
+    roles = Roles()
+    peer, slave = Peer(rig, roles), Peer(rig, roles)
+    slave.ask(RoleRequest(Role.SLAVE, 1))
+    assert peer.ask(GetAsyncRequest()) == [GetAsyncReply((7, 0), (7, 7), (31, 0))]
+    assert peer.ask(packet_out(Output(CONTROLLER))) == []
+    assert (len(peer.heard), len(slave.heard)) == (1, 0)
+    assert peer.ask(SetAsync((0, 0), (0, 0), (0, 0))) == []
+    assert slave.ask(SetAsync((0, 2), (0, 0), (0, 0)), GetAsyncRequest()) == [GetAsyncReply((0, 2), (0, 0), (0, 0))]
+    assert peer.ask(packet_out(Output(CONTROLLER))) == []
+    assert (len(peer.heard), len(slave.heard)) == (1, 1)
 
 
-def without(index: int) -> Callable[[list[ProgramLoad]], Sequence[ProgramLoad]]:
-    return lambda parts: parts[:index] + parts[index + 1 :]
+def test_ports_that_change(rig: Rig, peer: Peer) -> None:
+    rig.inside(lambda: subprocess.run(["ip", "link", "set", "h2", "down"], check=True))
+    wait_until(lambda: rig.inside(rig.bridge.refresh_ports) or bool(peer.heard))
+    (status,) = peer.heard
+    assert isinstance(status, PortStatus)
+    assert (status.reason, status.desc.port_no, status.desc.state) == (PortReason.MODIFY, 2, PortState.LINK_DOWN)
 
 
-def wrong_digest(parts: list[ProgramLoad]) -> Sequence[ProgramLoad]:
-    return [replace(part, digest=bytes(32)) for part in parts]
-
-
-def damaged(parts: list[ProgramLoad]) -> Sequence[ProgramLoad]:
-    return [parts[0], replace(parts[1], data=bytes([parts[1].data[0] ^ 1]) + parts[1].data[1:]), *parts[2:]]
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        pytest.param(without(0), "load-out-of-order", id="first missing"),
-        pytest.param(without(1), "load-out-of-order", id="middle missing"),
-        pytest.param(wrong_digest, "load-digest-mismatch", id="wrong digest"),
-        pytest.param(damaged, "load-digest-mismatch", id="damaged"),
-    ],
-)
-def test_load_is_whole_or_nothing(
-    loaded: Rig, large: bytes, change: Callable[[list[ProgramLoad]], Sequence[ProgramLoad]], expected: str
-) -> None:
-    before = state(loaded)
-    answers = loaded.ask(*change(list(chunks(1, "", large))))
-    assert expected in {error_name(answer) for answer in answers}
-    assert not any(isinstance(answer, ProgramLoaded) for answer in answers)
-    assert state(loaded) == before
-    (answer,) = load(loaded, large)
-    assert isinstance(answer, ProgramLoaded)
-
-
-def test_half_a_load_dies_with_its_connection(loaded: Rig, large: bytes) -> None:
-    before = state(loaded)
-    assert loaded.ask(*list(chunks(1, "", large))[:2]) == []
-    loaded.session = type(loaded.session)(loaded.bridge)
-    assert state(loaded) == before
-
-
-def test_verify_only_changes_nothing(loaded: Rig, counting: Compile) -> None:
-    before = state(loaded)
-    (answer,) = load(loaded, counting(), program=2, flags=LoadFlag.VERIFY_ONLY, name="trial")
-    assert isinstance(answer, ProgramLoaded)
-    assert (answer.program, answer.name) == (2, "trial")
-    assert state(loaded) == before
-
-
-def test_reload_keeps_contents_and_renews_constants(loaded: Rig, counting: Compile) -> None:
-    seen, constants, pipeline = dump(loaded, "seen"), dump(loaded, ".rodata"), loaded.pipeline()
-    assert seen
-    (answer,) = load(loaded, counting("-DANSWER=77"))
-    assert isinstance(answer, ProgramLoaded)
-    assert dump(loaded, "seen") == seen
-    assert dump(loaded, ".rodata") != constants
-    assert loaded.pipeline() != pipeline
-
-
-def test_reload_with_fresh_maps(loaded: Rig, counting: Compile) -> None:
-    (answer,) = load(loaded, counting(), flags=LoadFlag.FRESH_MAPS)
-    assert isinstance(answer, ProgramLoaded)
-    assert dump(loaded, "seen") == {}
-
-
-def test_changed_shape_is_refused_unless_fresh(loaded: Rig, counting: Compile) -> None:
-    before = state(loaded)
-    (answer,) = load(loaded, counting("-DENTRIES=8"))
-    assert error_name(answer) == "map-shape-changed"
-    assert isinstance(answer, ExperimenterError)
-    assert b"map seen of program 1 would change (max_entries 4 \xe2\x86\x92 8)" in answer.data
-    assert state(loaded) == before
-    (answer,) = load(loaded, counting("-DENTRIES=8"), flags=LoadFlag.FRESH_MAPS)
-    assert isinstance(answer, ProgramLoaded)
-    assert dump(loaded, "seen") == {}
-
-
-@pytest.mark.parametrize("what", ["counting", "seen"], ids=["function", "map"])
-def test_names_that_no_list_could_hold_are_refused(loaded: Rig, counting: Compile, what: str) -> None:
-    before = state(loaded)
-    (answer,) = load(loaded, counting(f"-D{what}={'n' * 64}"), program=2)
-    assert error_name(answer) == "limit-exceeded"
-    assert state(loaded) == before
-    (answer,) = load(loaded, counting(f"-D{what}={'n' * 63}"), program=2)
-    assert isinstance(answer, ProgramLoaded)
-    assert len(programs(loaded)) == 2
-
-
-def test_unload_with_force_takes_the_rules_along(loaded: Rig) -> None:
-    assert loaded.ask(ProgramUnload(1, UnloadFlag.FORCE)) == []
-    assert programs(loaded) == ()
-    assert len(loaded.flows()) == 1
-    assert not (loaded.datapath.pins / "programs" / "1" / "seen").exists()
-
-
-def test_unload_and_load_under_the_same_id(rig: Rig, counting: Compile) -> None:
-    for _ in range(2):
-        (answer,) = load(rig, counting())
-        assert isinstance(answer, ProgramLoaded)
-        assert rig.ask(ProgramUnload(1)) == []
-
-
-def test_maps_are_described(loaded: Rig) -> None:
-    answer = loaded.report(MapListRequest(0))
-    assert isinstance(answer, MultipartReply)
-    assert isinstance(answer.body, MapListReply)
-    sizes = {entry.name: (entry.key_size, entry.value_size, entry.max_entries) for entry in answer.body.entries}
-    assert sizes == {"seen": (4, 8, 4), "settings": (4, 28, 1), "packets": (4, 4, 1), ".rodata": (4, 4, 1)}
-    assert all(entry.value_schema for entry in answer.body.entries)
-
-
-def test_full_map_says_so(loaded: Rig) -> None:
-    entries = tuple(MapEntry(struct.pack("<I", key), bytes(8)) for key in range(10, 16))
-    (answer,) = loaded.ask(MapUpdate(1, 0, "seen", entries))
-    assert error_name(answer) == "kernel"
-    assert loaded.ask(BarrierRequest()) == [BarrierReply()]
+def test_nothing_is_heard_of_a_session_that_is_closed(rig: Rig) -> None:
+    peer, other = Peer(rig), Peer(rig)
+    peer.session.close()
+    peer.session.close()
+    assert other.ask(packet_out(Output(CONTROLLER))) == []
+    assert (len(peer.heard), len(other.heard)) == (0, 1)

@@ -1,0 +1,92 @@
+"""What the commands that need no switch share: flows, groups, meters, observers and programs from files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from oko.cli.changes import read_lines
+from oko.cli.entry import parsed, read_file
+from oko.errors import OkoError, ProgramError
+from oko.flow.group_text import parse_group
+from oko.flow.match import PROGRAM_IDS
+from oko.flow.meter_text import parse_meter
+from oko.flow.observer_text import parse_observer
+from oko.flow.tables import Tables
+from oko.flow.text import parse_rule
+from oko.replay.replay import make_tables
+from verifier.check import check
+from verifier.elf import load
+from verifier.program import Program
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., object])
+ProgramFiles = tuple[tuple[int, Path], ...]
+
+
+def _parse_program(text: str) -> tuple[int, Path]:
+    number, _, path = text.partition("=")
+    if not number.isascii() or not number.isdigit() or int(number) not in PROGRAM_IDS or not path:
+        raise ProgramError(f"{text!r} is no program: write ID=FILE, the id from {PROGRAM_IDS[0]} to {PROGRAM_IDS[-1]}")
+    return int(number), Path(path)
+
+
+program_option = click.option(
+    "--program",
+    "programs",
+    metavar="ID=FILE",
+    callback=parsed(_parse_program),
+    multiple=True,
+    help="A filter program, as `filter_prog=ID` names it.",
+)
+
+
+def tables_options(*, flows_required: bool) -> Callable[[Command], Command]:
+    """Gives a command the options that name the files that `read_tables` reads."""
+
+    def decorate(command: Command) -> Command:
+        for name, required in (
+            ("observers", False), ("meters", False), ("groups", False), ("flows", flows_required),
+        ):  # fmt: skip
+            text = f"{name.capitalize()}, one a line."
+            option = click.option(
+                f"--{name}", metavar="FILE", type=click.Path(path_type=Path), required=required, help=text
+            )
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def read_programs(files: ProgramFiles) -> dict[int, Program]:
+    """The programs by id, verified. Raises OkoError."""
+    programs: dict[int, Program] = {}
+    for number, path in files:
+        if number in programs:
+            raise click.UsageError(f"program {number} is given twice")
+        try:
+            programs[number] = load(read_file(path))
+            check(programs[number])
+        except ProgramError as error:
+            raise OkoError(f"{path}: {error}", details=error.details) from None
+    return programs
+
+
+def read_tables(
+    flows: Path, groups: Path | None, meters: Path | None, observers: Path | None, programs: dict[int, Program]
+) -> Tables:
+    """The tables that the files make. Raises OkoError."""
+    return make_tables(
+        read_lines(parse_rule, flows),
+        programs,
+        _lines(parse_group, groups),
+        _lines(parse_meter, meters),
+        _lines(parse_observer, observers),
+    )
+
+
+def _lines(parse: Callable[[str], T], path: Path | None) -> list[T]:
+    return [] if path is None else read_lines(parse, path)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from ofext.constants import VERSION
+from ofext.framing import Splitter
+from ofext.messages import BarrierReply, BarrierRequest, EchoReply, EchoRequest, FlowRemoved, Hello, decode, encode
+from oko.flow.text import parse_selection
+from oko.switch import connection
+from oko.switch.connection import converse
+from oko.switch.roles import Roles
+from tests.oko.switch.conftest import Rig
+
+pytestmark = pytest.mark.needs_bpf
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def talk(rig: Rig, body: Callable[[Streams, asyncio.Task[None]], Awaitable[None]]) -> int:
+    """Run `body` as the peer of a connection, whose task it gets too. How often the bridge may have changed."""
+    changes = 0
+
+    def changed() -> None:
+        nonlocal changes
+        changes += 1
+
+    async def both() -> None:
+        here, there = socket.socketpair()
+        for end in (here, there):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        served = asyncio.ensure_future(
+            converse(rig.bridge, Roles(), *await asyncio.open_connection(sock=here), changed)
+        )
+        # The peer's stream holds back what has been read for it beyond a little.
+        peer = await asyncio.open_connection(sock=there, limit=1024)
+        try:
+            await asyncio.wait_for(body(peer, served), 20)
+        finally:
+            served.cancel()
+            peer[1].transport.abort()
+            await asyncio.gather(served, return_exceptions=True)
+
+    rig.inside(lambda: asyncio.run(both()))
+    return changes
+
+
+async def hear(reader: asyncio.StreamReader, last: object) -> list[object]:
+    """The messages up to one that equals `last`."""
+    splitter, messages = Splitter(), list[object]()
+    while last not in messages:
+        data = await reader.read(1 << 16)
+        assert data, "the connection ended"
+        messages += (decode(message)[0] for message in splitter.feed(data))
+    return messages
+
+
+def test_requests_and_answers(rig: Rig) -> None:
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        reader, writer = streams
+        writer.write(encode(Hello(), 1) + encode(EchoRequest(b"x"), 2) + encode(BarrierRequest(), 3))
+        heard = await hear(reader, BarrierReply())
+        assert [type(message) for message in heard] == [Hello, EchoReply, BarrierReply]
+        writer.close()
+        await served
+
+    assert talk(rig, peer) >= 1
+
+
+def test_a_peer_that_reads_gets_every_event(rig: Rig) -> None:
+    rules = [f"send_flow_rem,priority={number},in_port=1,actions=output:2" for number in range(1000)]
+
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        reader, writer = streams
+        writer.write(encode(Hello(), 1) + encode(BarrierRequest(), 2))
+        await hear(reader, BarrierReply())
+        assert rig.bridge.change([parse_selection("")]) == [None]
+        writer.write(encode(BarrierRequest(), 3))
+        heard = await hear(reader, BarrierReply())
+        assert sum(isinstance(message, FlowRemoved) for message in heard) == 1000
+
+    assert rig.add(*rules) == []
+    talk(rig, peer)
+
+
+def test_a_peer_that_does_not_read_is_left(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "UNREAD_LIMIT", 1 << 14)
+    rules = [f"send_flow_rem,priority={number},in_port=1,actions=output:2" for number in range(2000)]
+
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        reader, writer = streams
+        writer.write(encode(Hello(), 1) + encode(BarrierRequest(), 2))
+        await hear(reader, BarrierReply())
+        assert rig.bridge.change([parse_selection("")]) == [None]
+        await served
+        assert served.exception() is None
+
+    assert rig.add(*rules) == []
+    with caplog.at_level(logging.WARNING, "oko"):
+        talk(rig, peer)
+    assert any("its peer leaves" in record.message for record in caplog.records)
+
+
+def test_the_end_does_not_wait_for_a_peer_that_does_not_read(rig: Rig) -> None:
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        _, writer = streams
+        echo = encode(EchoRequest(bytes(60_000)), 1)
+        assert echo[0] == VERSION
+        for _ in range(4):
+            writer.write(echo)
+        await asyncio.sleep(0)
+        while not served.done():
+            served.cancel()
+            await asyncio.wait([served], timeout=0.01)
+
+    talk(rig, peer)
