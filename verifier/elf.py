@@ -51,8 +51,8 @@ def load(data: bytes, *, section: str = FILTER_SECTION) -> Program:
     """The program in `section` of an object file, whose bytes are `data`.
 
     A filter program may declare maps of AUTHOR_MAP_TYPES only; objects of the runtime, which have other sections, of
-    any type. Beside a section ``ROOM/NAME`` there may be others of the same room, which are left alone. Raises NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or
-    1 MiB in a section.
+    any type. Beside a section ``ROOM/NAME`` there may be others of the same room, which are left alone. Raises
+    NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or 1 MiB in a section.
     """
     elf = ObjectFile.read(data)
     _check_sections(elf, section)

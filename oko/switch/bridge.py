@@ -17,6 +17,7 @@ from oko.compiler.meter import METER_LIMIT, MeterCounts
 from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.runtime import Runtime
 from oko.errors import (
+    BadAction,
     BadMapAccess,
     BundleFailed,
     FlowError,
@@ -29,10 +30,10 @@ from oko.errors import (
     UnknownMap,
     UnknownProgram,
 )
-from oko.flow.action import Action
+from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, Action, Output
 from oko.flow.drop import Drop
-from oko.flow.group import GroupMod
-from oko.flow.meter import MeterEntry, MeterMod
+from oko.flow.group import GroupCommand, GroupMod
+from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.port import PortState
 from oko.flow.reference import Decision, ReferenceSwitch
@@ -54,6 +55,8 @@ _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "fla
 _PENDING = 1 << 13
 """Records of the smallest kind that the ring buffer of packet-ins has room for."""
 _DELETES = (Command.DELETE, Command.DELETE_STRICT)
+_MEANT = frozenset((IN_PORT, FLOOD, ALL, CONTROLLER))
+"""Ports that mean others, and are there always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,21 +445,26 @@ class Bridge:
         return [observer for observer in self._tables.observers if observer.match.program == program_id]
 
     def _apply(self, draft: _Draft, mod: Change) -> None:
-        """Carry out one change, having looked at what the tables alone cannot know: programs."""
+        """Carry out one change, having looked at what the tables alone cannot know: programs and ports. The compiler
+        would refuse an unknown port, too, but only after it has looked at everything."""
         now, tables = time.monotonic_ns(), draft.tables
         match mod:
             case FlowMod():
+                if mod.command not in _DELETES:
+                    self._require_ports(mod.rule.actions)
                 if mod.command is Command.ADD and mod.rule.match.program is not None:
                     self.program(mod.rule.match.program)
                 selected = list(tables.select(mod)) if mod.command in _DELETES else []
                 tables.apply(mod, now=now)
                 draft.removed += ((entry, RemovalReason.DELETE) for entry in selected)
             case GroupMod():
-                before = list(tables)
+                for bucket in mod.spec.buckets:
+                    self._require_ports(bucket.actions)
+                before = list(tables) if mod.command is GroupCommand.DELETE else []
                 tables.apply_group(mod, now=now)
                 draft.removed += ((entry, RemovalReason.GROUP_DELETE) for entry in _missing(before, tables))
             case MeterMod():
-                before = list(tables)
+                before = list(tables) if mod.command is MeterCommand.DELETE else []
                 tables.apply_meter(mod, now=now)
                 draft.removed += ((entry, RemovalReason.DELETE) for entry in _missing(before, tables))
             case ObserverMod(observer, add=True):
@@ -465,6 +473,11 @@ class Bridge:
                 tables.observe(observer)
             case ObserverMod(observer):
                 tables.unobserve(observer)
+
+    def _require_ports(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Output) and action.port not in self._states and action.port not in _MEANT:
+                raise BadAction(f"output:{action.port}: the bridge has no port {action.port}", reason="bad-out-port")
 
     def _compile(self, tables: Tables, filters: dict[int, Filter]) -> Image:
         return compile_image(tables, filters, self._interfaces(), self._runtime, states=self._states)

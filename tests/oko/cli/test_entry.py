@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -137,13 +136,4 @@ def test_no_heavy_imports() -> None:
     script = "import sys; from oko.cli import flow, map, program, main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"scapy", "rich", "pyroute2", "elftools", "asyncio", "hypothesis"} & set(loaded)
-
-
-@pytest.mark.needs_bpf
-def test_starts_fast(switch: Stage) -> None:
-    def seconds() -> float:
-        started = time.monotonic()
-        switch.output("oko", "flow", "list", BRIDGE)
-        return time.monotonic() - started
-
-    assert min(seconds() for _ in range(5)) < 0.25
+    assert not {"oko.compiler", "oko.kernel", "oko.replay", "verifier.check", "oko.switch.bridge"} & set(loaded)
