@@ -307,13 +307,9 @@ class Session:
         return wants(self._asynchronous, kind, reason, self._roles.of(self))
 
     def _cookie(self, record: PacketInRecord) -> int:
-        """That of the rule that sends a packet, as long as it is there. Mostly it is the last one of its table."""
-        if record.slot is None:
-            return NO_COOKIE
-        for entry in reversed(self._bridge.tables.ranked(record.table)):
-            if entry.slot == record.slot:
-                return entry.rule.cookie
-        return NO_COOKIE
+        """That of the rule that sends a packet, as long as it is there."""
+        entry = None if record.slot is None else self._bridge.rule_at(record.slot)
+        return NO_COOKIE if entry is None else entry.rule.cookie
 
 
 def _configure_table(message: TableMod) -> None:
