@@ -13,6 +13,7 @@ from perf.datapath_fuzz import datapath_fuzz
 from perf.forward import forward
 from perf.isolation import isolate
 from perf.reload import reload
+from perf.updates import updates
 from perf.verifier import measure_verifier
 from perf.verifier_fuzz import fuzz
 from perf.xdp import build
@@ -30,6 +31,10 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
     "reload": (
         "swap images under full load and account for every frame",
         lambda options: reload(options.reloads, options.generators),
+    ),
+    "updates": (
+        "change rules, groups and programs under full load, and explain what became of every frame",
+        lambda options: updates(options.changes, options.seed),
     ),
     "verifier-fuzz": (
         "random programs: what is accepted runs without a fault, and the kernel accepts it too",
@@ -78,6 +83,8 @@ def _arguments() -> argparse.Namespace:
         default=1,
         help="processes that send (default 1); with more, the driver's count of what gen sent is not exact",
     )
+    made["updates"].add_argument("--changes", type=_positive(int), default=1_000, help="default 1000")
+    made["updates"].add_argument("--seed", type=int, default=1, help="of the changes (default 1)")
     made["verifier"].add_argument("--repeats", type=_positive(int), default=5, help="of each program (default 5)")
     fuzzing = made["verifier-fuzz"]
     fuzzing.add_argument("--programs", type=_positive(int), default=10_000, help="default 10000")

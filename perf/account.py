@@ -84,9 +84,10 @@ class Account:
 def driver_statistics() -> dict[str, dict[str, int]]:
     """``ethtool -S`` of every interface that DRIVER_DROPS and HOPS name."""
     names = {interface for interface, _ in (*DRIVER_DROPS.values(), *HOPS.values())}
-    return {name: _statistics(name) for name in names}
+    return {name: statistics(name) for name in names}
 
 
-def _statistics(interface: str) -> dict[str, int]:
+def statistics(interface: str) -> dict[str, int]:
+    """``ethtool -S`` of one interface."""
     done = subprocess.run(["ethtool", "-S", interface], capture_output=True, text=True, check=True)
     return {name: int(value) for name, value in _STATISTIC.findall(done.stdout)}
