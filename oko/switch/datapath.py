@@ -10,12 +10,14 @@ import contextlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from oko.compiler import counters
 from oko.compiler.image import Filter, Image, ImageMap
+from oko.compiler.layout import WORD
 from oko.compiler.lookup import RULES, age_of
 from oko.compiler.meter import MeterCounts, pack_meter, unpack_meter
 from oko.compiler.runtime import Runtime
@@ -39,6 +41,8 @@ log = logging.getLogger("oko")
 
 DEFAULT_BPFFS: Final = Path("/sys/fs/bpf")
 _INDEX_0: Final = bytes(4)
+_MOST_WAITS: Final = 4
+"""For packets, within one change: a wait takes 8 to 16 ms, a new image some 4 and what its rules take."""
 _GROWING: Final = ("arguments", "unions")
 """Maps that rules refer to, and to which elements may be added while packets read them."""
 
@@ -72,6 +76,7 @@ class Datapath:
         self._specs: dict[str, MapSpec] = {}
         self._carried: dict[int, Count] = {}
         self._image: LoadedImage | None = None
+        self._inserted: tuple[str, bytes] | None = None  # the group of the last rule inserted into this image
         self._links: dict[str, Link] = {}
         try:
             for directory in ("links", "maps", "programs"):
@@ -127,15 +132,17 @@ class Datapath:
 
         An image that differs from the current one only by rules added to hashes is not loaded: the rules go into the
         maps, older ones first, so that the tables in between are those that the flow_mods made one by one; with
-        `at_once` there must be none in between, and with `again` it is loaded in any case. An element is never changed
-        or removed in a map that packets read: the kernel would reuse it under the eyes of a reader.
+        `at_once` there must be none in between, and with `again` it is loaded in any case. A packet looks into one
+        group of rules after the other: before a rule goes into another group than the one before it, packets that may
+        have missed that one have to be through. An element is never changed or removed in a map that packets read: the
+        kernel would reuse it under the eyes of a reader.
 
         Raises KernelRejected and KernelError; the old image goes on then.
         """
         current = self._image
         if current is not None and not fresh and not again and image.same_shape(current.image):
             added = _additions(current.image, image)
-            if added is not None and not (at_once and sum(name.startswith(RULES) for name, _, _ in added) > 1):
+            if added is not None and _is_insertable(added, at_once=at_once):
                 self._insert(current, image, added)
                 return
         with contextlib.ExitStack() as undo:
@@ -274,11 +281,16 @@ class Datapath:
             raise
         if self._image is not None:
             self._image.close()
-        self._image = loaded
+        self._image, self._inserted = loaded, None
 
     def _insert(self, current: LoadedImage, image: Image, added: list[tuple[str, bytes, bytes]]) -> None:
         try:
             for name, key, value in added:
+                group = _group_of(name, key)
+                if group is not None:
+                    if self._inserted not in (None, group):
+                        wait_for_programs()
+                    self._inserted = group
                 current.maps[name].update(key, value)
         except KernelError:
             self._swap(LoadedImage.load("oko_pipeline", current.image, self._maps))
@@ -383,6 +395,19 @@ def _additions(old: Image, new: Image) -> list[tuple[str, bytes, bytes]] | None:
         added = rules if is_rules else referred
         added += ((after.name, key, after.entries[key]) for key in after.entries.keys() - before.entries.keys())
     return referred + sorted(rules, key=lambda element: age_of(element[2]))
+
+
+def _group_of(name: str, key: bytes) -> tuple[str, bytes] | None:
+    """The group of hashed rules that an element belongs to, None if it is no rule."""
+    return (name, key[:WORD]) if name.startswith(RULES) else None
+
+
+def _is_insertable(added: list[tuple[str, bytes, bytes]], *, at_once: bool) -> bool:
+    """Whether additions are made to the live maps: of rules that must come at once there may be one, and others may not
+    go to and fro between groups, where each change of the group costs a wait."""
+    groups = [group for name, key, _ in added if (group := _group_of(name, key)) is not None]
+    changes = sum(one != other for one, other in pairwise(groups))
+    return len(groups) <= 1 if at_once else changes <= _MOST_WAITS
 
 
 def _sum(values: tuple[bytes, ...]) -> Count:

@@ -7,7 +7,9 @@ import pytest
 from oko.errors import BridgeError, KernelError
 from oko.flow.drop import Drop
 from oko.flow.text import parse_selection
+from oko.kernel.grace import wait_for_programs
 from oko.kernel.interface import interface
+from oko.switch import datapath
 from oko.switch.datapath import Count, Datapath, take_down
 from oko.switch.objects import read_runtime, read_stub
 from tests.oko.kernel.waiting import wait_until
@@ -35,6 +37,35 @@ def test_rules_of_a_known_mask_go_into_the_running_image(rig: Rig) -> None:
     assert rig.add(*hosts(100, 100)) == []
     assert rig.pipeline() == pipeline
     assert len(rig.bridge.tables) == 200
+
+
+@pytest.mark.parametrize(
+    ("targets", "waits", "swapped"),
+    [
+        pytest.param("ttt", 0, False, id="one group"),
+        pytest.param("tss", 1, False, id="on to another group"),
+        pytest.param("tsts", 3, False, id="to and fro"),
+        pytest.param("tstststs", 0, True, id="too often to and fro"),
+    ],
+)
+def test_no_packet_sees_a_rule_without_those_inserted_before(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, targets: str, waits: int, swapped: bool
+) -> None:
+    """A packet looks into one group after the other. One that was through with the first when a rule came there must
+    not find a later rule in the second."""
+    assert rig.add(*hosts(0, 40), *(rule.replace("dl_dst", "dl_src") for rule in hosts(0, 40))) == []
+    pipeline, waited = rig.pipeline(), 0
+
+    def wait() -> None:
+        nonlocal waited
+        waited += 1
+        wait_for_programs()
+
+    monkeypatch.setattr(datapath, "wait_for_programs", wait)
+    fields = ["dl_dst" if kind == "t" else "dl_src" for kind in targets]
+    new = [rule.replace("dl_dst", field) for rule, field in zip(hosts(100, len(fields)), fields, strict=True)]
+    assert rig.add(*new) == []
+    assert (waited, rig.pipeline() != pipeline) == (waits, swapped)
 
 
 @pytest.mark.parametrize(
