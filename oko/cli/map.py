@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import starmap
+from pathlib import Path
 from typing import Final, cast
 
 import click
@@ -17,7 +19,8 @@ from ofext.extension import (
     MapUpdate,
 )
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.csv_entries import batches, read_entries
+from oko.cli.entry import Invocation, common_options, read_file
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.program import PROGRAM_ID
 from oko.errors import BadMapAccess, UnknownMap
@@ -94,18 +97,46 @@ def dump(invocation: Invocation, bridge: str, program_id: int, name: str, as_jso
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @click.argument("name", metavar="MAP")
-@click.argument("key")
-@click.argument("value")
+@click.argument("key", required=False)
+@click.argument("value", required=False)
+@click.option(
+    "--from-csv",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the entries of a CSV file; - is the standard input.",
+)
 @click.pass_obj
-def update(invocation: Invocation, *, bridge: str, program_id: int, name: str, key: str, value: str) -> None:
-    """Write one entry: oko map update br0 1 config 0 '{"openers": 6}'.
+def update(
+    invocation: Invocation,
+    *,
+    bridge: str,
+    program_id: int,
+    name: str,
+    key: str | None,
+    value: str | None,
+    file: Path | None,
+) -> None:
+    """Write one entry: oko map update br0 1 config 0 '{"openers": 6}'. Or many: --from-csv FILE.
 
     KEY and VALUE are JSON, as 'map dump --json' prints them; where bytes stand, hexadecimal. Members of a struct that
     VALUE leaves out stay as they are, or are zero in a new entry.
+
+    The first line of FILE says what its columns are: key, value, or a member of either, such as value.rate. Members
+    without a column are zero. Entries before one that is refused are written.
     """
+    if (key is None) != (value is None) or (key is None) == (file is None):
+        raise click.UsageError("give a KEY and a VALUE, or --from-csv FILE")
     with invocation.connect(bridge) as client:
         described = _described(client, program_id, name)
         key_schema, value_schema = _schemas(described)
+        if file is not None:
+            lines = read_file(file).decode("utf-8", "surrogateescape").splitlines(keepends=True)
+            for batch in batches(read_entries(lines, str(file), key_schema, value_schema, _parse)):
+                client.command(MapUpdate(program_id, 0, name, tuple(starmap(MapEntry, batch))))
+            return
+        assert key is not None
+        assert value is not None
         key_bytes = write(key_schema, _parse(key_schema, key))
         parsed = _parse(value_schema, value)
         base = _present(client, described, key_bytes) if _is_partial(value_schema, parsed) else None

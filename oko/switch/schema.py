@@ -5,6 +5,8 @@ A schema is one of
     {"kind": "int", "size": 4, "signed": false, "network": true}    network or host order
     {"kind": "bool", "size": 1}
     {"kind": "ipv4", "size": 4}                                      an oko_ipv4 of the SDK, written a.b.c.d
+    {"kind": "ip", "size": 16}                                       an oko_ip, written a.b.c.d or as RFC 5952 has it
+    {"kind": "prefix", "size": 20}                                   an oko_prefix, written ADDRESS/LENGTH
     {"kind": "enum", "size": 4, "signed": false, "values": {"ESTABLISHED": 3}}
     {"kind": "bytes", "size": 6}                                     in hexadecimal; six bytes as a MAC address
     {"kind": "array", "size": 8, "element": SCHEMA}
@@ -26,6 +28,8 @@ Value = int | bool | str | list["Value"] | dict[str, "Value"]
 
 _NETWORK: Final = frozenset({"__be16", "__be32", "__be64"})
 _IPV4: Final = "oko_ipv4"
+_STRUCTS: Final = {"oko_ip": "ip", "oko_prefix": "prefix"}
+_IPV4_IN_IPV6: Final = bytes(10) + b"\xff\xff"
 _DEPTH: Final = 16
 _MAC: Final = 6
 
@@ -51,6 +55,8 @@ def schema(btf: Btf, type_id: int, depth: int = 0) -> Schema:
             if isinstance(element, Int) and element.size == 1 and not element.boolean:
                 return plain
             return {"kind": "array", "size": size, "element": schema(btf, found.element, depth + 1)}
+        case Struct() as found if found.name in _STRUCTS:
+            return {"kind": _STRUCTS[found.name], "size": size}
         case Struct() | Union():
             members = [(member.name, member.offset, member.type, member.bit_size) for member in btf.members(type_id)]
         case Datasec() as found:
@@ -82,6 +88,10 @@ def read(described: Schema, data: bytes) -> Value:
             return any(data)
         case "ipv4":
             return str(ipaddress.IPv4Address(data))
+        case "ip":
+            return str(_address(data))
+        case "prefix":
+            return _prefix(data)
         case "enum":
             number = int.from_bytes(data, "little", signed=described["signed"])
             return next((name for name, known in described["values"].items() if known == number), number)
@@ -114,6 +124,18 @@ def write(described: Schema, value: Value, base: bytes | None = None) -> bytes:
                 return ipaddress.IPv4Address(value).packed
             except ValueError:
                 raise BadMapAccess(f"{value!r} is no IPv4 address") from None
+        case "ip", str():
+            try:
+                return _packed(ipaddress.ip_address(value))
+            except ValueError:
+                raise BadMapAccess(f"{value!r} is no IP address") from None
+        case "prefix", str():
+            try:
+                network = ipaddress.ip_network(value)
+            except ValueError as error:
+                raise BadMapAccess(f"{value!r} is no prefix: {error}") from None
+            length = network.prefixlen + (96 if network.version == 4 else 0)
+            return length.to_bytes(4, "little") + _packed(network.network_address)
         case "array", list() if len(value) * described["element"]["size"] == size:
             return b"".join(write(described["element"], element) for element in value)
         case "struct", dict():
@@ -121,6 +143,24 @@ def write(described: Schema, value: Value, base: bytes | None = None) -> bytes:
         case _, str():
             return _hexadecimal(value, size)
     raise BadMapAccess(f"{value!r} is no {described['kind']} of {size} bytes")
+
+
+def _address(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    if data.startswith(_IPV4_IN_IPV6):
+        return ipaddress.IPv4Address(data[len(_IPV4_IN_IPV6) :])
+    return ipaddress.IPv6Address(data)
+
+
+def _packed(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    return address.packed if address.version == 6 else _IPV4_IN_IPV6 + address.packed
+
+
+def _prefix(data: bytes) -> str:
+    """An LPM key; below 96 bits it is an IPv6 prefix, whatever its address."""
+    length, address = int.from_bytes(data[:4], "little"), _address(data[4:])
+    if address.version == 4 and length >= 96:
+        return f"{address}/{length - 96}"
+    return f"{ipaddress.IPv6Address(data[4:])}/{length}"
 
 
 def _struct(described: Schema, value: dict[str, Value], base: bytes | None) -> bytes:
