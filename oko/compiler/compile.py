@@ -40,6 +40,9 @@ a few instructions in the place of one: ever more seconds for each change of the
 DATA_LIMIT: Final = 1 << 15
 """Bytes of the data of one procedure: an instruction reaches no farther."""
 
+ARGUMENTS_LIMIT: Final = 1 << 28
+"""Bytes of the map `arguments`."""
+
 _FEWEST_RULES: Final = 1024
 _FEWEST_ARGUMENTS: Final = 1024
 _NO_PREALLOC: Final = 1
@@ -134,7 +137,10 @@ class _Rules:
 
     def add_group(self, number: int) -> None:
         """Make room for the data of a group that action sets may name."""
-        steps = self.lowering.group(number)
+        try:
+            steps = self.lowering.group(number)
+        except BadAction as error:
+            raise BadAction(f"group {number}, in an action set: {error}", reason=error.reason) from error
         self.groups[number] = (self._index(Procedure(steps).data), steps)
 
     def add(self, tables: Tables) -> None:
@@ -159,10 +165,16 @@ class _Rules:
         if not self._arguments:
             return []
         size = counters.power_of_two(max(map(len, self._arguments)), 16)
-        entries = {
-            index.to_bytes(4, "little"): data.ljust(size, b"\0") for data, index in self._arguments.items() if any(data)
-        }
+        # With those that are all zeros: what is not named here counts as free, and may be written under readers' eyes.
+        entries = {index.to_bytes(4, "little"): data.ljust(size, b"\0") for data, index in self._arguments.items()}
         room = counters.power_of_two(len(self._arguments) * 5 // 4, _FEWEST_ARGUMENTS)
+        if size * room > ARGUMENTS_LIMIT:
+            raise LimitExceeded(
+                "bytes of the data of all actions",
+                size * room,
+                ARGUMENTS_LIMIT,
+                advice=f"every rule's take as much as the longest, {size}: use smaller groups",
+            )
         return [
             ImageMap("arguments", MapSpec("arguments", MapType.ARRAY, 4, size, room), shared=False, entries=entries)
         ]
@@ -341,9 +353,15 @@ def _output_maps(sets: PortSets, interfaces: Mapping[int, int]) -> list[ImageMap
         )
     ]
     if sets.lists:
-        inner = {_number(place): _list(ports, interfaces) for place, ports in enumerate(sets.lists)}
-        spec = MapSpec("port_sets", MapType.ARRAY_OF_MAPS, 4, 4, counters.power_of_two(len(inner), 1))
-        maps.append(ImageMap("port_sets", spec, shared=False, inner=inner))
+        # A list of which no port is left stays out, so that what is sent there is counted as one port's would be.
+        inner = {
+            _number(place): _list(ports, interfaces)
+            for place, ports in enumerate(sets.lists)
+            if ports & interfaces.keys()
+        }
+        spec = MapSpec("port_sets", MapType.ARRAY_OF_MAPS, 4, 4, counters.power_of_two(len(sets.lists), 1))
+        pattern = _list(frozenset(), interfaces)
+        maps.append(ImageMap("port_sets", spec, shared=False, inner=inner, pattern=pattern))
     if sets.unions:
         entries = {_number(one) + _number(other): _number(both) for (one, other), both in sets.unions.items()}
         room = counters.power_of_two(len(entries), 64)

@@ -37,9 +37,11 @@ from oko.compiler.step import (
     Charge,
     Clear,
     Count,
+    Either,
     Failure,
     Kind,
     Note,
+    Parse,
     Procedure,
     Select,
     Send,
@@ -305,6 +307,11 @@ class Execution:
             match step:
                 case Call():
                     self._call(step, at, table)
+                case Parse():
+                    self._arguments_of_call("oko_parse")
+                    asm.call("oko_parse")
+                case Either(chosen):
+                    known_empty = self._walk(chosen, places, table, known_empty=known_empty)
                 case Send():
                     asm.load(4, R1, R9, at)
                     self._add_outputs(known_empty=known_empty)

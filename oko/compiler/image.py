@@ -38,7 +38,8 @@ class ImageMap:
     `name` is unique in the image; a program's map is called ``ID.NAME``. `program` is the id of the filter
     program that owns it, None for Oko's own. `entries` is the content that the compiler decides (key bytes →
     value bytes), empty for maps whose content belongs to programs; of a map of maps `inner` has the content in its
-    place. `shared` maps outlive the image. `btf` describes the map, if the kernel has to know (for a spin lock).
+    place, and `pattern` is what its elements are like. `shared` maps outlive the image. `btf` describes the map, if
+    the kernel has to know (for a spin lock).
     """
 
     name: str
@@ -47,6 +48,7 @@ class ImageMap:
     shared: bool = True
     entries: dict[bytes, bytes] = field(default_factory=dict)
     inner: dict[bytes, ImageMap] = field(default_factory=dict)
+    pattern: ImageMap | None = None
     btf: bytes | None = None
 
 

@@ -18,9 +18,11 @@ from oko.compiler.step import (
     Charge,
     Clear,
     Count,
+    Either,
     Failure,
     Kind,
     Note,
+    Parse,
     Procedure,
     Select,
     Send,
@@ -30,7 +32,7 @@ from oko.compiler.step import (
     WriteField,
     walk,
 )
-from oko.errors import BadAction
+from oko.errors import BadAction, LimitExceeded
 from oko.flow import action as act
 from oko.flow.action import Action, ApplyActions, ClearActions, Meter, WriteActions, WriteMetadata
 from oko.flow.group import Bucket, GroupEntry, GroupType
@@ -39,7 +41,8 @@ from oko.flow.packet_in import PacketInReason
 from oko.flow.port import PortState
 from oko.flow.rule import Rule
 
-_ALWAYS_LIVE: Final = PortState()
+WAY_LIMIT: Final = 1 << 14
+"""Of the ways in which packets come to one table: what they have to leave by, times what their action sets end with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Lowering:
     def __post_init__(self) -> None:
         self._indices = {number: index for index, number in enumerate(sorted(self.ports))}
         self.sets = PortSets(len(self.ports))
+        self._live: dict[int, bool] = {}
 
     def procedure(self, rule: Rule, pending: Pending) -> Procedure:
         """What happens for a rule that packets reach with `pending`. Raises BadAction, LimitExceeded."""
@@ -172,6 +176,10 @@ class Lowering:
             for way in ways
             for outputs in self.outcomes(procedure.steps, frozenset({way.outputs}))
         )
+        if len(ways) > WAY_LIMIT:
+            raise LimitExceeded(
+                "ways in which packets come to a table", len(ways), WAY_LIMIT, advice="write fewer groups and outputs"
+            )
         return Pending(ways, written, rewriting)
 
     def end(self, pending: Pending) -> None:
@@ -188,7 +196,10 @@ class Lowering:
             if isinstance(step, Send):
                 outputs = frozenset(self.sets.union(before, step.number) for before in outputs)
             elif isinstance(step, Select):
-                ends = [self.outcomes(alternative, outputs) for alternative in step.alternatives]
+                ends = [self.outcomes(alternative, outputs) for alternative in (*step.alternatives, *step.dead)]
+                outputs = frozenset().union(*ends)
+            elif isinstance(step, Either):
+                ends = [self.outcomes(alternative, outputs) for alternative in (step.chosen, *step.dead)]
                 outputs = frozenset().union(*ends)
         return outputs
 
@@ -217,8 +228,16 @@ class Lowering:
             return group is not GroupType.FAST_FAILOVER
         if bucket.watch_port is not None and bucket.watch_port in self.ports and self.ports[bucket.watch_port].live:
             return True
-        watched = self.groups.get(bucket.watch_group) if bucket.watch_group is not None else None
-        return watched is not None and any(self.is_live(other, watched.spec.type) for other in watched.spec.buckets)
+        return bucket.watch_group is not None and self._group_is_live(bucket.watch_group)
+
+    def _group_is_live(self, number: int) -> bool:
+        """Whether a group has a live bucket. Found out once: groups that watch each other are long to walk."""
+        if number not in self._live:
+            watched = self.groups.get(number)
+            self._live[number] = watched is not None and any(
+                self.is_live(bucket, watched.spec.type) for bucket in watched.spec.buckets
+            )
+        return self._live[number]
 
     def _write(self, action: Action) -> Step:
         match action:
@@ -320,34 +339,33 @@ class _Path:
         self._expect_unspoiled()
         spec = entry.spec
         self.add(Count(entry.slot))
-        paths: list[_Path] = []
-        buckets = list(zip(spec.buckets, entry.slots, strict=True))
+        paths = [self._bucket(bucket, slot) for bucket, slot in zip(spec.buckets, entry.slots, strict=True)]
+        everything = [tuple(path.steps) for path in paths]
+        live = [index for index, bucket in enumerate(spec.buckets) if self._lowering.is_live(bucket, spec.type)]
         match spec.type:
             case GroupType.SELECT:
-                live = [
-                    (bucket, slot)
-                    for bucket, slot in buckets
-                    if bucket.weight and self._lowering.is_live(bucket, spec.type)
-                ]
-                paths = [self._bucket(bucket, slot) for bucket, slot in live]
-                if len(paths) > 1:
+                live = [index for index in live if spec.buckets[index].weight]
+                if len(live) > 1:
                     if self.stale:
-                        self.steps.append(Call("oko_parse"))
-                    weights = tuple(bucket.weight for bucket, _ in live)
-                    self.steps.append(Select(weights, tuple(tuple(path.steps) for path in paths)))
+                        self.steps.append(Parse())
+                    weights = tuple(spec.buckets[index].weight for index in live)
+                    self.steps.append(Select(weights, *_divided(everything, live)))
                 else:
-                    self.steps += [step for path in paths for step in path.steps]
+                    self._choose(everything, live)
             case GroupType.FAST_FAILOVER:
-                live = [item for item in buckets if self._lowering.is_live(item[0], spec.type)]
-                paths = [self._bucket(bucket, slot) for bucket, slot in live[:1]]
-                self.steps += [step for path in paths for step in path.steps]
+                self._choose(everything, live[:1])
             case _:
-                paths = [self._bucket(bucket, slot) for bucket, slot in buckets]
                 self._all(spec.number, paths)
+        # Of buckets that are dead now, too: what was accepted must stay possible whatever the ports do.
         self.sent = self.sent or any(path.sent for path in paths)
         self.told = self.told or any(path.told for path in paths)
         if any(path.rewritten for path in paths):
             self._spoiled = spec.number
+
+    def _choose(self, everything: Sequence[tuple[Step, ...]], live: Sequence[int]) -> None:
+        """The only live bucket of several, or none."""
+        chosen, dead = _divided(everything, live)
+        self.steps.append(Either(chosen[0] if chosen else (), dead))
 
     def _bucket(self, bucket: Bucket, slot: int) -> _Path:
         path = _Path(self._lowering, self._rule, sent=self.sent, stale=self.stale)
@@ -355,24 +373,34 @@ class _Path:
         path.actions(act.in_set_order(bucket.actions))
         while path.steps and isinstance(path.steps[-1], Call) and not _may_end(path.steps[-1]):
             path.steps.pop()  # Nobody ever sees what is changed last.
-        path.rewritten = any(isinstance(step, Call) for step in walk(path.steps))
+        path.rewritten = any(isinstance(step, Call) for step in walk(path.steps)) or bool(path._spoiled)
         return path
 
     def _all(self, number: int, paths: Sequence[_Path]) -> None:
-        """Every bucket: one that changes the packet must be alone, or all must change it alike."""
-        changes = [[step for step in path.steps if isinstance(step, Call)] for path in paths]
-        if sum(map(bool, changes)) > 1 or (any(changes) and len(paths) > 1):
-            same = all(change == changes[0] for change in changes)
-            flat = not any(isinstance(step, Select) for path in paths for step in path.steps)
-            if not (same and flat and not any(_may_end(step) for step in changes[0])):
-                raise BadAction(
-                    f"group {number} sends different bytes to different ports: all ports get the same bytes",
-                    reason="bad-type",
-                )
-            self.steps += changes[0]
-            self.steps += [step for path in paths for step in path.steps if not isinstance(step, Call)]
-        else:
+        """Every bucket: one that changes the packet must be alone, or all must change it alike, before anything else
+        but that they count it."""
+        if len(paths) <= 1 or not any(path.rewritten for path in paths):
             self.steps += [step for path in paths for step in path.steps]
+            return
+        changes = [[step for step in path.steps if isinstance(step, Call)] for path in paths]
+        alike = all(change == changes[0] and not any(map(_may_end, change)) for change in changes)
+        simple = all(isinstance(step, Call | Send | Tell) for path in paths for step in path.steps[1:])
+        if not (alike and simple):
+            raise BadAction(
+                f"group {number} sends different bytes to different ports: all ports get the same bytes",
+                reason="bad-type",
+            )
+        self.steps += [path.steps[0] for path in paths]
+        self.steps += changes[0]
+        self.steps += [step for path in paths for step in path.steps[1:] if not isinstance(step, Call)]
+
+
+def _divided(
+    everything: Sequence[tuple[Step, ...]], live: Sequence[int]
+) -> tuple[tuple[tuple[Step, ...], ...], tuple[tuple[Step, ...], ...]]:
+    """What buckets do: those that are live, and the others."""
+    dead = [index for index in range(len(everything)) if index not in set(live)]
+    return tuple(everything[index] for index in live), tuple(everything[index] for index in dead)
 
 
 def _may_end(step: Step) -> bool:

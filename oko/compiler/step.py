@@ -64,6 +64,19 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Parse:
+    """Read the headers again, as the packet has changed."""
+
+    @property
+    def shape(self) -> Hashable:
+        return ("parse",)
+
+    @property
+    def data(self) -> bytes:
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Add the port set `number` to where the packet leaves by."""
 
@@ -187,10 +200,12 @@ class WriteField:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """One of `alternatives`, by the hash of the packet's headers: each stands for as many points as its weight."""
+    """One of `alternatives`, by the hash of the packet's headers: each stands for as many points as its weight. `dead`
+    are what it may be when ports have changed: nothing now, but it has to be possible."""
 
     weights: tuple[int, ...]
     alternatives: tuple[tuple[Step, ...], ...]
+    dead: tuple[tuple[Step, ...], ...] = ()
 
     @property
     def shape(self) -> Hashable:
@@ -206,7 +221,23 @@ class Select:
         return b"".join(number.to_bytes(8, "little") for number in (end, *ends[:-1]))
 
 
-Step = Call | Send | Tell | Charge | Count | Note | Clear | Write | WriteField | Select
+@dataclass(frozen=True, slots=True)
+class Either:
+    """`chosen`, as long as ports are as they are; `dead` as of a select."""
+
+    chosen: tuple[Step, ...]
+    dead: tuple[tuple[Step, ...], ...]
+
+    @property
+    def shape(self) -> Hashable:
+        return ("either", *shape_of(self.chosen))
+
+    @property
+    def data(self) -> bytes:
+        return b""
+
+
+Step = Call | Parse | Send | Tell | Charge | Count | Note | Clear | Write | WriteField | Select | Either
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +300,11 @@ def offsets(steps: Iterable[Step]) -> Iterator[tuple[Step, int]]:
 
 
 def walk(steps: Iterable[Step]) -> Iterator[Step]:
-    """The steps, each select followed by its alternatives."""
+    """The steps, each select followed by its alternatives, and what was chosen by that."""
     for step in steps:
         yield step
+        if isinstance(step, Either):
+            yield from walk(step.chosen)
         if isinstance(step, Select):
             for alternative in step.alternatives:
                 yield from walk(alternative)

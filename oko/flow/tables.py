@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from oko.errors import BadAction, BadFlowMod, BadGroup, BadMatch, BadMeter
 from oko.flow.action import Action, Group, Meter, Output
@@ -17,6 +18,11 @@ from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
 from oko.flow.observer import Observer
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.validity import check_action_list, check_group, check_meter, check_rule, check_table
+
+GROUP_DEPTH: Final = 16
+"""Groups that a packet may come through one inside the other."""
+BUCKETS_REACHED: Final = 8192
+"""Buckets that a group may come to, each as often as it is come to."""
 
 _Key = tuple[int, Match]
 """What names a rule in its table: its priority and its match."""
@@ -249,6 +255,38 @@ class Tables:
             self._check_groups(bucket.actions)
             if bucket.watch_group is not None and bucket.watch_group not in self._groups:
                 raise BadGroup(f"group {bucket.watch_group}, to be watched, is not there", reason="bad-watch")
+        if _needs(spec) or spec.number in self._groups:  # else no group is larger than it was, but for this one
+            self._check_sizes({number: entry.spec for number, entry in self._groups.items()} | {spec.number: spec})
+        else:
+            self._check_sizes({spec.number: spec})
+
+    def _check_sizes(self, specs: Mapping[int, GroupSpec]) -> None:
+        """Raises BadGroup when groups lead to groups too many times over, or reach too many buckets."""
+        sizes: dict[int, tuple[int, int]] = {}  # how deep, how many buckets are reached
+
+        def measure(number: int) -> tuple[int, int]:
+            if number not in sizes:
+                deepest, reached = 0, 0
+                for bucket in specs[number].buckets:
+                    forwards = [action.number for action in bucket.actions if isinstance(action, Group)]
+                    watched = [] if bucket.watch_group is None else [bucket.watch_group]
+                    deepest = max([deepest, *(measure(other)[0] for other in forwards + watched)])
+                    reached += 1 + sum(measure(other)[1] for other in forwards)
+                sizes[number] = deepest + 1, reached
+            return sizes[number]
+
+        for number in specs:
+            deep, reached = measure(number)
+            if deep > GROUP_DEPTH:
+                raise BadGroup(
+                    f"group {number} leads to groups {deep} deep: {GROUP_DEPTH} is the limit",
+                    reason="chaining-unsupported",
+                )
+            if reached > BUCKETS_REACHED:
+                raise BadGroup(
+                    f"group {number} reaches {reached} buckets, by way of others too: {BUCKETS_REACHED} is the limit",
+                    reason="out-of-buckets",
+                )
 
     def _bucket_slots(self, spec: GroupSpec) -> tuple[int, ...]:
         return tuple(self._slots.take() for _ in spec.buckets)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ofext.extension import NAME_LIMIT
@@ -13,11 +14,13 @@ from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter, Image
 from oko.compiler.ingress import LOOPBACK
 from oko.compiler.layout import KeyLayout
+from oko.compiler.lowering import Lowering, Pending
 from oko.compiler.meter import METER_LIMIT, MeterCounts
 from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.runtime import Runtime
 from oko.errors import (
     BadAction,
+    BadGroup,
     BadMapAccess,
     BundleFailed,
     FlowError,
@@ -30,14 +33,14 @@ from oko.errors import (
     UnknownMap,
     UnknownProgram,
 )
-from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, Action, Output
+from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Group, Meter, Output
 from oko.flow.drop import Drop
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.port import PortState
 from oko.flow.reference import Decision, ReferenceSwitch
-from oko.flow.rule import Command, Entry, FlowMod
+from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.kernel.link_monitor import LinkState, link_state
 from oko.kernel.maps import Map
@@ -55,7 +58,7 @@ _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "fla
 _PENDING = 1 << 13
 """Records of the smallest kind that the ring buffer of packet-ins has room for."""
 _DELETES = (Command.DELETE, Command.DELETE_STRICT)
-_MEANT = frozenset((IN_PORT, FLOOD, ALL, CONTROLLER))
+_MEANT = frozenset((IN_PORT, TABLE, FLOOD, ALL, CONTROLLER))
 """Ports that mean others, and are there always."""
 
 
@@ -98,6 +101,21 @@ class _Draft:
 
     tables: Tables
     removed: list[tuple[Entry, RemovalReason]] = field(default_factory=list)
+    lowering: Lowering | None = None
+    """With the groups and meters as they are now."""
+
+    def check(self, rule: Rule, states: Mapping[int, PortState]) -> None:
+        """Raises BadAction for a rule that one frame cannot do, whatever else is in the tables: a compiler would find
+        out only after it has looked at everything."""
+        tables = self.tables
+        if any(isinstance(action, Group) and action.number not in tables.groups for action in rule.actions) or any(
+            isinstance(item, Meter) and item.number not in tables.meters for item in rule.instructions
+        ):
+            return  # The tables refuse it, in better words.
+        if self.lowering is None:
+            self.lowering = Lowering(states, tables.groups, tables.meters)
+        with contextlib.suppress(LimitExceeded):  # that is of all rules together
+            self.lowering.behind(rule, self.lowering.procedure(rule, Pending()), Pending())
 
     def delete(self, entry: Entry, reason: RemovalReason) -> None:
         """Take one rule away."""
@@ -296,6 +314,7 @@ class Bridge:
         What goes to a port that is down is dropped, as it is of packets. Raises BadAction before anything is done,
         PortError and KernelError for what could not be sent when the rest has been.
         """
+        self._require_ports(actions)
         refused: list[OkoError] = []
 
         def enter(inner: bytes) -> Decision:
@@ -452,6 +471,7 @@ class Bridge:
             case FlowMod():
                 if mod.command not in _DELETES:
                     self._require_ports(mod.rule.actions)
+                    draft.check(mod.rule, self._states)
                 if mod.command is Command.ADD and mod.rule.match.program is not None:
                     self.program(mod.rule.match.program)
                 selected = list(tables.select(mod)) if mod.command in _DELETES else []
@@ -460,10 +480,14 @@ class Bridge:
             case GroupMod():
                 for bucket in mod.spec.buckets:
                     self._require_ports(bucket.actions)
+                    if bucket.watch_port is not None and bucket.watch_port not in self._states:
+                        raise BadGroup(f"watch_port:{bucket.watch_port}: no such port", reason="bad-watch")
+                draft.lowering = None
                 before = list(tables) if mod.command is GroupCommand.DELETE else []
                 tables.apply_group(mod, now=now)
                 draft.removed += ((entry, RemovalReason.GROUP_DELETE) for entry in _missing(before, tables))
             case MeterMod():
+                draft.lowering = None
                 before = list(tables) if mod.command is MeterCommand.DELETE else []
                 tables.apply_meter(mod, now=now)
                 draft.removed += ((entry, RemovalReason.DELETE) for entry in _missing(before, tables))

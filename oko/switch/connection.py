@@ -58,6 +58,8 @@ async def converse(
         log.warning("closing a connection: %s", error)
     except (ConnectionError, OkoError) as error:
         log.warning("a connection ended: %s", error)
+    except Exception:  # a fault of ours: it costs this peer its connection, and nobody else anything
+        log.exception("a connection ended by a fault of okod")
     except asyncio.CancelledError:
         # okod ends, and does not wait for a peer that does not read.
         transport.abort()

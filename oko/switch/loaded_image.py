@@ -58,7 +58,7 @@ def create_shared(wanted: ImageMap) -> Map:
 def _create(wanted: ImageMap) -> Map:
     """A map that is an image's alone, with its content."""
     with contextlib.ExitStack() as made:
-        pattern = made.enter_context(_create(next(iter(wanted.inner.values())))) if wanted.inner else None
+        pattern = made.enter_context(_create(wanted.pattern)) if wanted.pattern is not None else None
         created = made.enter_context(create_map(wanted.name, wanted.spec, inner=pattern))
         created.update_batch(wanted.entries.items())
         inner = iter(wanted.inner.items())

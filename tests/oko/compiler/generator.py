@@ -345,7 +345,7 @@ class _Maker:
             if candidate.settable and all(implied(need, self._given) for need in candidate.prerequisites)
         ]
         known = random.choice(fitting if random.random() < 0.8 else [field for field in FIELDS if field.settable])
-        value = random.getrandbits(known.bits)
+        value = random.choice((0, random.getrandbits(known.bits), random.getrandbits(known.bits)))
         if known.name == "vlan_vid":
             value |= 0x1000
         return SetField(known, value)
@@ -353,6 +353,12 @@ class _Maker:
     def _group(self, number: int) -> GroupSpec:
         random = self._random
         kind = random.choice(tuple(GroupType))
+        if kind is GroupType.ALL and random.random() < 0.4:
+            change = self._actions(1)
+            alike = tuple(
+                Bucket((*change, Output(port))) for port in random.sample(tuple(PORTS), random.choice((2, 3)))
+            )
+            return GroupSpec(number, kind, alike)
         buckets = tuple(
             Bucket(
                 self._actions(random.choice((0, 1, 1, 2))),

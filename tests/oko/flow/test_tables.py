@@ -39,7 +39,7 @@ from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
 from oko.flow.observer import Observer
 from oko.flow.rule import Command, Entry, FlowMod, Rule
-from oko.flow.tables import Tables
+from oko.flow.tables import BUCKETS_REACHED, GROUP_DEPTH, Tables
 from oko.flow.text import parse_rule, parse_selection, print_rule
 from tests.oko.flow.written import bucket, group, match, meter, rule, tables_of
 
@@ -715,3 +715,33 @@ def reached(tables: Tables, number: int) -> set[int]:
             if isinstance(action, Group):
                 found |= {action.number} | reached(tables, action.number)
     return found
+
+
+def chain(tables: Tables, length: int, buckets: int = 1) -> None:
+    """So many groups, each of which forwards to the one before it, `buckets` times."""
+    for number in range(1, length + 1):
+        actions: tuple[Action, ...] = (Group(number - 1),) if number > 1 else (Output(1),)
+        spec = GroupSpec(number, GroupType.ALL, (Bucket(actions),) * buckets)
+        tables.apply_group(GroupMod(GroupCommand.ADD, spec))
+
+
+def test_groups_lead_to_groups_only_so_deep() -> None:
+    tables = Tables()
+    chain(tables, GROUP_DEPTH)
+    last = GroupSpec(GROUP_DEPTH + 1, GroupType.INDIRECT, (Bucket((Group(GROUP_DEPTH),)),))
+    with pytest.raises(BadGroup, match=f"{GROUP_DEPTH + 1} deep") as raised:
+        tables.apply_group(GroupMod(GroupCommand.ADD, last))
+    assert raised.value.reason == "chaining-unsupported"
+    tables.apply_group(GroupMod(GroupCommand.ADD, GroupSpec(99, GroupType.INDIRECT, (Bucket(()),))))
+    longer = GroupSpec(1, GroupType.INDIRECT, (Bucket((Group(99),)),))
+    with pytest.raises(BadGroup, match="deep"):
+        tables.apply_group(GroupMod(GroupCommand.MODIFY, longer))
+
+
+def test_groups_reach_only_so_many_buckets() -> None:
+    """Each of them twice the one before: 2, 6, 14 …"""
+    tables = Tables()
+    with pytest.raises(BadGroup, match=f"{BUCKETS_REACHED} is the limit") as raised:
+        chain(tables, 13, buckets=2)
+    assert raised.value.reason == "out-of-buckets"
+    assert len(tables.groups) == 12

@@ -6,7 +6,8 @@ import pytest
 
 from oko.errors import BridgeError, KernelError
 from oko.flow.drop import Drop
-from oko.flow.text import parse_selection
+from oko.flow.rule import Command, FlowMod
+from oko.flow.text import parse_rule, parse_selection
 from oko.kernel.grace import wait_for_programs
 from oko.kernel.interface import interface
 from oko.switch import datapath
@@ -81,6 +82,16 @@ def test_other_changes_swap_the_image(rig: Rig, change: object) -> None:
     pipeline = rig.pipeline()
     assert callable(change)
     assert change(rig) == []
+    assert rig.pipeline() != pipeline
+
+
+def test_data_that_rules_read_are_never_written(rig: Rig) -> None:
+    """Not even when they were all zeros, which a map has by itself."""
+    rule = "dl_dst=02:00:00:00:01:00,actions=set_field:{}->eth_src,goto_table:1"
+    assert rig.add(*hosts(0, 40), rule.format("00:00:00:00:00:00")) == []
+    pipeline = rig.pipeline()
+    changed = parse_rule(rule.format("02:00:00:00:00:99"))
+    assert rig.bridge.change([FlowMod(Command.MODIFY_STRICT, changed)]) == [None]
     assert rig.pipeline() != pipeline
 
 
