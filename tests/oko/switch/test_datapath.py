@@ -91,7 +91,7 @@ def test_data_that_rules_read_are_never_written(rig: Rig) -> None:
     assert rig.add(*hosts(0, 40), rule.format("00:00:00:00:00:00")) == []
     pipeline = rig.pipeline()
     changed = parse_rule(rule.format("02:00:00:00:00:99"))
-    assert rig.bridge.change([FlowMod(Command.MODIFY_STRICT, changed)]) == [None]
+    assert rig.change(FlowMod(Command.MODIFY_STRICT, changed)) == []
     assert rig.pipeline() != pipeline
 
 
