@@ -18,6 +18,7 @@ GROUPS: Final = {
     "map": "oko.cli.map",
     "meter": "oko.cli.meter",
     "observer": "oko.cli.observer",
+    "p0f": "oko.cli.p0f",
     "program": "oko.cli.program",
     "replay": "oko.cli.replay",
     "trace": "oko.cli.trace",

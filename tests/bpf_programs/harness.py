@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from oko.kernel.btf import load_btf
 from oko.kernel.program import RunResult, load_program
 from oko.switch.loaded_image import create_map
 from verifier import elf, isa
@@ -35,7 +36,8 @@ class Harness:
     def __init__(self, path: Path) -> None:
         program = elf.load(path.read_bytes(), section="xdp")
         with ExitStack() as owned:
-            self.maps = {spec.name: owned.enter_context(create_map(spec.name, spec)) for spec in program.maps}
+            btf = owned.enter_context(load_btf(program.btf.raw)) if program.btf is not None else None
+            self.maps = {spec.name: owned.enter_context(create_map(spec.name, spec, btf)) for spec in program.maps}
             references = {
                 reference.instruction: (
                     self.maps[reference.name],
