@@ -87,8 +87,8 @@ def _run_live_frames() -> None:
 
 
 XDP_PROGRAMS = Feature("XDP programs", "4.8", "no bridge; the reference switch replays captures", _load_program)
-RING_BUFFERS = Feature("ring buffers", "5.8", "no packet-in", _make_ring_buffer)
-BROADCAST = Feature("redirection to several ports", "5.14", "no output to more than one port", _broadcast)
+RING_BUFFERS = Feature("ring buffers", "5.8", "no bridge, whose packets may be for the controller", _make_ring_buffer)
+BROADCAST = Feature("redirection to several ports", "5.14", "no bridge, whose packets may be for many", _broadcast)
 LIVE_FRAMES = Feature(
     "test runs with live frames", "5.18", "no packet-out to TABLE, and no traffic for measurements", _run_live_frames
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oko.errors import BridgeError
+from oko.kernel.features import BROADCAST, LIVE_FRAMES, RING_BUFFERS, XDP_PROGRAMS, probe, require
 from oko.switch.bridge import Bridge
 from oko.switch.connection import converse
 from oko.switch.datapath import Datapath, pins_of
@@ -20,6 +22,8 @@ from oko.switch.port import Port, PortSpec, require_distinct
 from oko.switch.roles import Roles
 from oko.switch.rundir import BridgeRecord, RunDirectory
 from oko.switch.watch import Watch
+
+log = logging.getLogger("oko")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
     Afterwards the datapath goes on by itself. When the start fails, nothing stays behind. Raises OkoError.
     """
     require_distinct(list(settings.ports))
+    for feature in (XDP_PROGRAMS, RING_BUFFERS, BROADCAST):
+        require(feature)
+    if (reason := probe(LIVE_FRAMES).reason) is not None:
+        log.warning("%s", reason)
     rundir, name = settings.rundir, settings.bridge
     with rundir.claim(name), contextlib.ExitStack() as restores:
         if name in rundir.bridges():

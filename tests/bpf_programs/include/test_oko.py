@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
@@ -263,7 +264,9 @@ def compare(found: Found, frame: bytes, where: str = "") -> None:
 
 
 def flow_addresses(result: dict[str, Any]) -> list[int]:
-    return [sum(word << 96 - 32 * i for i, word in enumerate(addr["word"])) for addr in result["flow"]["addr"]]
+    """As numbers of 128 bits; what is written as an IPv4 address is mapped into IPv6."""
+    found = [ip_address(text) for text in result["flow"]["addr"]]
+    return [int(address) + (0xFFFF << 32 if address.version == 4 else 0) for address in found]
 
 
 def addresses(fields: dict[str, int]) -> list[int]:
