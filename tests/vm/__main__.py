@@ -18,8 +18,8 @@ guest, and they wait twenty at most."""
 TIMEOUT = 3600
 """Seconds for the guest. It has no KVM: everything takes many times as long as on the host."""
 
-EXAMPLES = "20"
-"""Tables per differential test; on the host there are more."""
+FEWER = {"OKO_EXAMPLES": "20", "OKO_CASES": "40"}
+"""Tables and switches of the differential tests; on the host there are more."""
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--guest-timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=help)
     settings, arguments = parser.parse_known_args()
     # What a test leaves out for want of BPF would look like success: CI=true makes it a failure.
-    variables = ["CI=true", f"OKO_EXAMPLES={os.environ.get('OKO_EXAMPLES', EXAMPLES)}"]
+    variables = ["CI=true", *(f"{name}={os.environ.get(name, number)}" for name, number in FEWER.items())]
     python = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     command = ["env", *variables, *python, *(arguments or DEFAULT)]
     try:
