@@ -20,7 +20,6 @@ from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.runtime import Runtime
 from oko.errors import (
     BadAction,
-    BadGroup,
     BadMapAccess,
     BundleFailed,
     FlowError,
@@ -480,8 +479,6 @@ class Bridge:
             case GroupMod():
                 for bucket in mod.spec.buckets:
                     self._require_ports(bucket.actions)
-                    if bucket.watch_port is not None and bucket.watch_port not in self._states:
-                        raise BadGroup(f"watch_port:{bucket.watch_port}: no such port", reason="bad-watch")
                 draft.lowering = None
                 before = list(tables) if mod.command is GroupCommand.DELETE else []
                 tables.apply_group(mod, now=now)
