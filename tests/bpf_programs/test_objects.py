@@ -21,7 +21,13 @@ FRAME_POINTER = 10
 # section, stack in bytes, maps, functions of the switch that it calls, functions of its own
 OBJECTS: dict[str, tuple[str, int, set[str], set[str], int]] = {
     "blocklist.o": ("filter", 256, {"prefixes", ".data.config"}, set(), 1),
-    "firewall.o": ("filter", 256, {"connections", "config"}, {"oko_in_port"}, 1),
+    "firewall.o": (
+        "filter",
+        256,
+        {"packets", "connections", "slots", "rings", "fragments", ".data.config"},
+        {"oko_in_port"},
+        14,
+    ),
     "p0f.o": ("filter", 256, {"layouts", "signatures", "names", "counts", "searches", ".data.config"}, set(), 6),
     "token_bucket.o": ("filter", 256, {"limits", "sources", "buckets", "refused", ".data.config"}, set(), 4),
     "runtime/parser.o": ("runtime/parse", 64, set(), set(), 3),

@@ -45,7 +45,7 @@ def test_the_firewall_refuses_what_the_server_opens(network: Network) -> None:
     (program,) = json.loads(network.output("oko", "program", "list", BRIDGE, "--json"))
     assert program["runs"] - program["matches"] == dropped > 0
     # What the program believes can be changed from outside: now port 2 may open connections, too.
-    network.output("oko", "map", "update", BRIDGE, "1", "config", "0", '{"openers": 6}')
+    network.output("oko", "map", "update", BRIDGE, "1", ".data.config", "0", '{"config": {"openers": 6}}')
     assert network.connects("server", CLIENT)
 
 

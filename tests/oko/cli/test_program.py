@@ -18,11 +18,11 @@ def test_load_list_and_unload(switch: Stage) -> None:
     (program,) = json.loads(switch.output("oko", "program", "list", BRIDGE, "--json"))
     digest = hashlib.sha256(FIREWALL.read_bytes()).hexdigest()
     count = program.pop("instructions")
-    assert loaded == f"program 65535 (firewall) loaded: {count} instructions, 2 maps\n"
-    assert program == {"id": 65535, "name": "firewall", "maps": 2, "runs": 0, "matches": 0, "digest": digest}
+    assert loaded == f"program 65535 (firewall) loaded: {count} instructions, 6 maps\n"
+    assert program == {"id": 65535, "name": "firewall", "maps": 6, "runs": 0, "matches": 0, "digest": digest}
     header, line = switch.output("oko", "program", "list", BRIDGE).splitlines()
     assert header.split() == ["ID", "NAME", "INSTRUCTIONS", "MAPS", "RUNS", "MATCHES", "DIGEST"]
-    assert line.split() == ["65535", "firewall", str(count), "2", "0", "0", digest[:12]]
+    assert line.split() == ["65535", "firewall", str(count), "6", "0", "0", digest[:12]]
     assert switch.output("oko", "program", "unload", BRIDGE, "65535") == ""
     assert switch.output("oko", "program", "list", BRIDGE) == ""
     assert json.loads(switch.output("oko", "program", "list", BRIDGE, "--json")) == []

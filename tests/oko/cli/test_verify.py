@@ -75,7 +75,9 @@ def test_accepted(stage: Stage, good: Path) -> None:
 
 @pytest.mark.skipif(not FIREWALL.exists(), reason="make objects builds it")
 def test_accepted_with_maps(stage: Stage) -> None:
-    assert stage.output("oko-verify", FIREWALL).endswith(", maps config, connections\n")
+    assert stage.output("oko-verify", FIREWALL).endswith(
+        ", maps packets, connections, slots, rings, fragments, .data.config\n"
+    )
 
 
 def test_rejected(stage: Stage, bad: Path) -> None:
