@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from oko.errors import FlowError
+from oko.flow.change import Change
 from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.group_text import parse_group, print_group
 from oko.flow.match import Match
@@ -19,7 +20,6 @@ from oko.flow.observer_text import print_observer
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.flow.text import parse_flow_mod, parse_rule, print_rule
-from oko.switch.bridge import Change
 from perf.flows import FLOWS, MATCHES
 
 TABLES: Final = (0, 1, 2, 3)
@@ -69,21 +69,6 @@ class Update:
     load: tuple[int, str] | None = None
 
 
-def carry_out(tables: Tables, mod: Change) -> None:
-    """Change tables that are nobody's. Raises FlowError."""
-    match mod:
-        case FlowMod():
-            tables.apply(mod)
-        case GroupMod():
-            tables.apply_group(mod)
-        case MeterMod():
-            tables.apply_meter(mod)
-        case ObserverMod(observer, add=True):
-            tables.observe(observer)
-        case ObserverMod(observer):
-            tables.unobserve(observer)
-
-
 def describe(mod: Change) -> str:
     """One line for a reader."""
     match mod:
@@ -122,7 +107,7 @@ class Changes:
         mods += (GroupMod(GroupCommand.ADD, self._group(number)) for number in _PLAIN)
         tables = Tables()
         for mod in mods:
-            carry_out(tables, mod)
+            tables.change(mod)
         rules = [FlowMod(Command.ADD, parse_rule(rule)) for rule in (*_THROUGH, *_HASHED)]
         rules += (self._add(tables) for _ in range(60))
         return [*programs, Update("initial", (*mods, *rules))]
@@ -168,7 +153,7 @@ class Changes:
         for _ in range(random.randint(2, 8)):
             mod = self._mod(random.choice(kinds), draft)
             with contextlib.suppress(FlowError):
-                carry_out(draft, mod)
+                draft.change(mod)
                 made.append(mod)
         return tuple(made)
 

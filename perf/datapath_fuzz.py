@@ -6,18 +6,15 @@ again.
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from oko.errors import OkoError
+from perf.progress import Progress
 from tests.oko.compiler.differential import Different, compare, reduce, without_refused
 from tests.oko.compiler.generator import Case, case
 
 _SHOWN: Final = 3
-_TELL: Final = 60.0
-"""Seconds."""
 
 
 @dataclass(slots=True)
@@ -31,6 +28,10 @@ class DatapathFuzzResult:
     packets: int = 0
     seconds: float = 0.0
     faults: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.faults)
 
     def to_json(self) -> dict[str, Any]:
         """As json.dumps takes it."""
@@ -56,18 +57,15 @@ class DatapathFuzzResult:
 def datapath_fuzz(cases: int, seed: int) -> DatapathFuzzResult:
     """Compare `cases` cases from `seed` on. SIGINT ends it early, with what was compared so far; standard error hears
     of it every minute."""
-    result = DatapathFuzzResult(seed)
-    began = told = time.monotonic()
+    result, progress = DatapathFuzzResult(seed), Progress()
     for number in range(seed, seed + cases):
         try:
             _one(result, number)
         except KeyboardInterrupt:
             break
         finally:
-            result.seconds = time.monotonic() - began
-        if time.monotonic() - told > _TELL:
-            told = time.monotonic()
-            print(f"{result.cases} cases, {len(result.faults)} faults", file=sys.stderr, flush=True)
+            result.seconds = progress.seconds
+        progress.tell(f"{result.cases} cases, {len(result.faults)} faults")
     return result
 
 

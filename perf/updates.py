@@ -28,7 +28,7 @@ from oko.switch.bridge import Bridge, Event, Removed
 from oko.switch.datapath import Datapath
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port
-from perf.changes import KEPT_COOKIE, NO_LIMIT, Changes, Update, carry_out, describe
+from perf.changes import KEPT_COOKIE, NO_LIMIT, Changes, Update, describe
 from perf.explanation import Explanation, Fates, Version, explain, runs
 from perf.flows import BEACON, FLOWS, STAMP, digest, frames
 from perf.isolation import BPFFS
@@ -235,7 +235,7 @@ class _Run:
         for mod, error in zip(update.mods, self._bridge.change(update.mods), strict=True):
             if error is None:
                 tables = tables.copy()
-                carry_out(tables, mod)
+                tables.change(mod)
                 made.append((tables, f"{update.kind}: {describe(mod)}"))
             elif isinstance(error, FlowError | LimitExceeded):
                 self._result.refused[update.kind] += 1
@@ -251,7 +251,7 @@ class _Run:
             return []
         tables = self._tables.copy()
         for mod in update.mods:
-            carry_out(tables, mod)
+            tables.change(mod)
         return [(tables, f"{update.kind}: {'; '.join(map(describe, update.mods))}")]
 
     def _compare(self) -> None:

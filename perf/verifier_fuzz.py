@@ -7,7 +7,6 @@ found can be made again.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from oko.compiler.runtime import Runtime
 from oko.errors import Rejected
+from perf.progress import Progress
 from tests.oko.compiler.objects import FILTERS, filter_program, runtime
 from tests.verifier.generator import MAPS, subject
 from tests.verifier.kernel import Kernel, Verdict, Way, with_few_rights
@@ -30,8 +30,6 @@ from verifier.program import Program
 
 _OBJECTS: Final = Path(__file__).resolve().parents[1] / "build" / "bpf"
 _BATCH: Final = 500
-_TELL: Final = 60.0
-"""Seconds."""
 _SHOWN: Final = 5
 _STRUCTURE: Final = "structure"
 _WAYS: Final = tuple((way, few) for way in Way for few in (False, True))
@@ -55,6 +53,10 @@ class FuzzResult:
     too_strict: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
     slowest_seed: int = 0
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.faults or self.disagreements)
 
     def to_json(self) -> dict[str, Any]:
         """As json.dumps takes it."""
@@ -97,9 +99,8 @@ def fuzz(programs: int, seed: int, runs: int, *, kernel: bool) -> FuzzResult:
     """Try `programs` programs from `seed` on, each accepted one `runs` times on random packets; with `kernel`, load
     those with the generator's maps in every way. SIGINT ends it early, with what was tried so far; standard error hears
     of it every minute."""
-    result = FuzzResult(seed, runs=runs)
+    result, progress = FuzzResult(seed, runs=runs), Progress()
     originals = _originals()
-    began = told = time.monotonic()
     switch = runtime() if kernel else None
     for first in range(seed, seed + programs, _BATCH):
         numbers = range(first, min(first + _BATCH, seed + programs))
@@ -109,10 +110,8 @@ def fuzz(programs: int, seed: int, runs: int, *, kernel: bool) -> FuzzResult:
             break
         finally:
             result.programs = result.verdicts.total()
-            result.seconds = time.monotonic() - began
-        if time.monotonic() - told > _TELL:
-            told = time.monotonic()
-            print(f"{result.programs} programs, {len(result.faults)} faults", file=sys.stderr, flush=True)
+            result.seconds = progress.seconds
+        progress.tell(f"{result.programs} programs, {len(result.faults)} faults")
     return result
 
 

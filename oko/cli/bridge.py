@@ -80,7 +80,10 @@ def show(invocation: Invocation, bridge: str, as_json: bool) -> None:
 
 
 def _state(port: Port) -> str:
-    return "gone" if port.state & PortState.LINK_DOWN else "live"
+    """As `write_port` says it."""
+    if port.state & PortState.BLOCKED:
+        return "gone"
+    return "down" if port.state & PortState.LINK_DOWN else "live"
 
 
 @bridge.command("del")

@@ -10,7 +10,7 @@ from typing import Final
 
 from oko.compiler.image import Image
 from oko.compiler.layout import KeyLayout
-from oko.compiler.lookup import RULES, group_of, slot_of
+from oko.compiler.lookup import group_of, slot_of
 from oko.compiler.plan import Segment, plan
 from oko.flow.action import Action, Group, Output
 from oko.flow.group import GroupEntry
@@ -54,9 +54,9 @@ class _Notes:
                 self._by_actions.setdefault((entry.rule.table, want.template), []).append(entry)
         self._hashed: dict[int, list[Entry]] = {}
         for image_map in image.maps:
-            if image_map.name.startswith(RULES):
-                for key, value in image_map.entries.items():
-                    self._hashed.setdefault(group_of(key), []).append(self._entries[slot_of(value)])
+            for key, value in image_map.entries.items():
+                if (group := group_of(image_map.name, key)) is not None:
+                    self._hashed.setdefault(group, []).append(self._entries[slot_of(value)])
 
     def rules_of(self, note: str) -> Iterator[str]:
         """The rules, as text."""

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from oko.compiler import counters
 from oko.compiler.assembler import Assembler, Register
 from oko.compiler.emission import XDP_DROP
-from oko.compiler.image import Filter, Image, ImageMap, Want
+from oko.compiler.image import Filter, Image, ImageMap
 from oko.compiler.ingress import Ingress, emit_in_port
 from oko.compiler.layout import KeyLayout
 from oko.compiler.link import Part, from_filter, from_program, generated, link
 from oko.compiler.lookup import RULE_SIZE, hash_key, rule_value, rules_map, words_of
-from oko.compiler.lowering import Lowering, Pending
+from oko.compiler.lowering import Lowering
 from oko.compiler.pipeline import Pipeline, TablePlan
-from oko.compiler.plan import plan
+from oko.compiler.plan import Plan, plan
 from oko.compiler.portset import PORT_LIMIT, PortSets
 from oko.compiler.replay import REPLAY, SUBSTITUTES, emit_now, emit_processor, emit_random
 from oko.compiler.runtime import FUNCTIONS, Runtime
-from oko.compiler.step import Procedure, Step
 from oko.compiler.typeinfo import Prototype, type_information
-from oko.errors import BadAction, LimitExceeded
-from oko.flow.action import Group, WriteActions
+from oko.compiler.wants import Wants
+from oko.errors import LimitExceeded
 from oko.flow.port import PortState
-from oko.flow.rule import Entry
 from oko.flow.tables import Tables
 from verifier.program import MapSpec, MapType
 
@@ -37,14 +35,7 @@ INSTRUCTION_LIMIT: Final = 1 << 17
 """Instructions of one image. The kernel's own limit is a million, but it moves the rest of a program whenever it puts
 a few instructions in the place of one: ever more seconds for each change of the tables."""
 
-DATA_LIMIT: Final = 1 << 15
-"""Bytes of the data of one procedure: an instruction reaches no farther."""
-
-ARGUMENTS_LIMIT: Final = 1 << 28
-"""Bytes of the map `arguments`."""
-
 _FEWEST_RULES: Final = 1024
-_FEWEST_ARGUMENTS: Final = 1024
 _NO_PREALLOC: Final = 1
 _FILE: Final = "pipeline"
 _OWN_LICENSE: Final = "Dual BSD/GPL"
@@ -52,6 +43,17 @@ _GPL_COMPATIBLE: Final = frozenset(
     {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
 )
 """The licences that open the kernel's GPL-only helpers (include/linux/license.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """An image with what its compiler knew, which says how the image changes when only rules do (`amend`). `plans` are
+    those of the tables that packets can reach."""
+
+    image: Image
+    plans: Mapping[int, Plan]
+    wants: Wants
+    layout: KeyLayout
 
 
 def compile_image(
@@ -63,7 +65,20 @@ def compile_image(
     states: Mapping[int, PortState] | None = None,
     replay: bool = False,
 ) -> Image:
-    """The image of a bridge's tables.
+    """The image of a bridge's tables: see `compile_tables`."""
+    return compile_tables(tables, filters, ports, runtime, states=states, replay=replay).image
+
+
+def compile_tables(
+    tables: Tables,
+    filters: Mapping[int, Filter],
+    ports: Mapping[int, int | None],
+    runtime: Runtime,
+    *,
+    states: Mapping[int, PortState] | None = None,
+    replay: bool = False,
+) -> Compilation:
+    """Compile a bridge's tables.
 
     `filters` are the loaded programs by id. `ports` is ifindex by port number, any number in a replay image, None for a
     port whose interface is gone: what is sent there is dropped as `Drop.NO_PORT`. `states` of ports that are not as
@@ -82,26 +97,17 @@ def compile_image(
     ingress = Ingress(by_interface, replay, len(ports))
     known = {number: (states or {}).get(number, PortState()) for number in ports}
     lowering = Lowering(known, tables.groups, tables.meters)
-    rules = _Rules(lowering)
-    for number in sorted(_written_groups(tables)):
-        rules.add_group(number)
-    rules.add(tables)
-    pipeline = Pipeline(
-        [_table_plan(tables, number, rules, runtime.layout.key) for number in sorted(rules.pending)],
-        runtime.layout,
-        filters,
-        ingress,
-        rules.wants,
-        lowering.sets,
-        rules.groups,
-    )
+    wants = Wants(lowering)
+    wants.add(tables)
+    plans = [_table_plan(tables, number, wants, runtime.layout.key) for number in sorted(wants.pending)]
+    pipeline = Pipeline(plans, runtime.layout, filters, ingress, wants.by_slot, lowering.sets, wants.groups)
     main = generated("pipeline", pipeline.emit(), _FILE)
     interfaces = {indices[number]: ifindex for number, ifindex in ports.items() if ifindex is not None}
     maps = [
         ImageMap("counters", counters.counters(tables.slots)),
         ImageMap("drops", counters.DROPS),
         *_rule_maps(pipeline, runtime.layout.key),
-        *rules.maps(),
+        *wants.maps(),
         *_output_maps(lowering.sets, interfaces),
     ]
     numbers = sorted(ports)
@@ -109,7 +115,8 @@ def compile_image(
         number: (frozenset(numbers[index] for index in found.ports), found.ingress)
         for number, found in lowering.sets.numbers.items()
     }
-    return replace(_assemble(main, filters, maps, ingress, runtime, destinations), wants=rules.wants)
+    image = replace(_assemble(main, filters, maps, ingress, runtime, destinations), wants=wants.by_slot)
+    return Compilation(image, {table.number: table.plan for table in plans}, wants, runtime.layout.key)
 
 
 def compile_trial(item: Filter, ports: Mapping[int, int | None], runtime: Runtime) -> Image:
@@ -123,121 +130,14 @@ def compile_trial(item: Filter, ports: Mapping[int, int | None], runtime: Runtim
     return _assemble(generated("trial", asm, _FILE), {item.id: item}, [], ingress, runtime, {})
 
 
-@dataclass
-class _Rules:
-    """Every rule lowered. `pending` has the tables that packets can reach, with what is pending when they do;
-    `procedures` what each table's rules want, by template."""
-
-    lowering: Lowering
-    pending: dict[int, Pending] = field(default_factory=lambda: {0: Pending()})
-    procedures: dict[int, tuple[Procedure, ...]] = field(default_factory=dict)
-    wants: dict[int, Want] = field(default_factory=dict)
-    groups: dict[int, tuple[int, tuple[Step, ...]]] = field(default_factory=dict)
-    _arguments: dict[bytes, int] = field(default_factory=dict)
-
-    def add_group(self, number: int) -> None:
-        """Make room for the data of a group that action sets may name."""
-        try:
-            steps = self.lowering.group(number)
-        except BadAction as error:
-            raise BadAction(f"group {number}, in an action set: {error}", reason=error.reason) from error
-        self.groups[number] = (self._index(Procedure(steps).data), steps)
-
-    def add(self, tables: Tables) -> None:
-        """Lower every rule, the older first, so that new rules do not change the numbers that older ones have."""
-        lowered: list[tuple[Entry, Procedure]] = []
-        by_table: dict[int, list[Entry]] = {}
-        for entry in tables:
-            by_table.setdefault(entry.rule.table, []).append(entry)
-        for number in sorted(by_table):
-            entries = sorted(by_table[number], key=lambda entry: entry.age)
-            lowered += self._table(number, entries)
-        templates = {
-            number: {procedure.shape: index for index, procedure in enumerate(procedures)}
-            for number, procedures in self.procedures.items()
-        }
-        for entry, procedure in sorted(lowered, key=lambda item: item[0].age):
-            argument = procedure.destination if procedure.direct else self._index(procedure.data)
-            self.wants[entry.slot] = Want(templates[entry.rule.table][procedure.shape], argument)
-
-    def maps(self) -> list[ImageMap]:
-        """The data of all steps."""
-        if not self._arguments:
-            return []
-        size = counters.power_of_two(max(map(len, self._arguments)), 16)
-        # With those that are all zeros: what is not named here counts as free, and may be written under readers' eyes.
-        entries = {index.to_bytes(4, "little"): data.ljust(size, b"\0") for data, index in self._arguments.items()}
-        room = counters.power_of_two(len(self._arguments) * 5 // 4, _FEWEST_ARGUMENTS)
-        if size * room > ARGUMENTS_LIMIT:
-            raise LimitExceeded(
-                "bytes of the data of all actions",
-                size * room,
-                ARGUMENTS_LIMIT,
-                advice=f"every rule's take as much as the longest, {size}: use smaller groups",
-            )
-        return [
-            ImageMap("arguments", MapSpec("arguments", MapType.ARRAY, 4, size, room), shared=False, entries=entries)
-        ]
-
-    def _table(self, number: int, entries: Iterable[Entry]) -> list[tuple[Entry, Procedure]]:
-        """The rules of one table. Those of a table that no packet reaches are looked at, and forgotten."""
-        reached = number in self.pending
-        pending = self.pending.get(number, Pending())
-        done: dict[object, tuple[Procedure, Pending]] = {}
-        lowered = []
-        shapes: dict[tuple[object, ...], Procedure] = {}
-        for entry in entries:
-            rule = entry.rule
-            key = (rule.instructions, rule.is_table_miss)
-            if key not in done:
-                try:
-                    procedure = self.lowering.procedure(rule, pending)
-                    behind = self.lowering.behind(rule, procedure, pending)
-                    if rule.goto is None:
-                        self.lowering.end(behind)
-                except BadAction as error:
-                    raise BadAction(
-                        f"table {number}, priority {rule.priority}: {error}", reason=error.reason
-                    ) from error
-                done[key] = procedure, behind
-                shapes.setdefault(procedure.shape, procedure)
-                if reached and rule.goto is not None:
-                    self.pending[rule.goto] = self.pending[rule.goto] | behind if rule.goto in self.pending else behind
-            lowered.append((entry, done[key][0]))
-        self.procedures[number] = tuple(shapes[shape] for shape in sorted(shapes, key=repr))
-        return lowered if reached else []
-
-    def _index(self, data: bytes) -> int:
-        if len(data) > DATA_LIMIT:
-            raise LimitExceeded(
-                "bytes of data of one list of actions",
-                len(data),
-                DATA_LIMIT,
-                advice="use fewer actions, or fewer buckets",
-            )
-        return self._arguments.setdefault(data, len(self._arguments)) if data else 0
-
-
-def _written_groups(tables: Tables) -> set[int]:
-    """The groups that action sets may name."""
-    return {
-        action.number
-        for entry in tables
-        for instruction in entry.rule.instructions
-        if isinstance(instruction, WriteActions)
-        for action in instruction.actions
-        if isinstance(action, Group)
-    }
-
-
-def _table_plan(tables: Tables, number: int, rules: _Rules, layout: KeyLayout) -> TablePlan:
+def _table_plan(tables: Tables, number: int, wants: Wants, layout: KeyLayout) -> TablePlan:
     observers = tuple(
         (observer.match.program, layout.lower(observer.match))
         for observer in tables.observers
         if observer.table == number and observer.match.program is not None
     )
-    procedures = rules.procedures.get(number, ())
-    return TablePlan(number, plan(tables.ranked(number), layout), observers, procedures, rules.pending[number])
+    procedures = wants.procedures.get(number, ())
+    return TablePlan(number, plan(tables.ranked(number), layout), observers, procedures, wants.pending[number])
 
 
 def _assemble(

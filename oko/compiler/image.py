@@ -72,7 +72,7 @@ class Image:
     line_info: bytes
     notes: tuple[tuple[int, str], ...] = ()
     destinations: Mapping[int, tuple[frozenset[int], bool]] = field(default_factory=dict)
-    wants: Mapping[int, Want] = field(default_factory=dict)
+    wants: dict[int, Want] = field(default_factory=dict)
 
     def same_shape(self, other: Image) -> bool:
         """Whether the two differ in nothing but the entries of their maps."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from oko.compiler.assembler import Label, Register
@@ -34,9 +36,12 @@ ORDER_OFFSET: Final = 0
 SLOT_OFFSET: Final = 8
 ARGUMENT_OFFSET: Final = 12
 TEMPLATE_OFFSET: Final = 16
-RULE_SIZE: Final = 24
+_VALUE: Final = struct.Struct("<QIII4x")
+RULE_SIZE: Final = _VALUE.size
 RULES: Final = "rules"
 """How the names of the maps of hashed rules begin."""
+
+_ANY_PRIORITY: Final = 0xFFFF
 
 NO_ORDER: Final = (1 << 64) - 1
 """The `order` of no rule: every rule's is lower."""
@@ -44,7 +49,7 @@ NO_ORDER: Final = (1 << 64) - 1
 
 def order(entry: Entry) -> int:
     """The rank of an entry among those of one segment, as a number: lower wins. 16 bits priority, 48 age."""
-    return (0xFFFF - entry.rule.priority) << 48 | entry.age
+    return (_ANY_PRIORITY - entry.rule.priority) << 48 | entry.age
 
 
 def age_of(value: bytes) -> int:
@@ -57,9 +62,9 @@ def slot_of(value: bytes) -> int:
     return int.from_bytes(value[SLOT_OFFSET : SLOT_OFFSET + 4], "little")
 
 
-def group_of(key: bytes) -> int:
-    """The number of the group that a hashed rule with this key is in."""
-    return int.from_bytes(key[:WORD], "little")
+def group_of(name: str, key: bytes) -> int | None:
+    """The number of the group of hashed rules that an element of the map `name` belongs to, None if it is no rule."""
+    return int.from_bytes(key[:WORD], "little") if name.startswith(RULES) else None
 
 
 def rules_map(words: int) -> str:
@@ -69,14 +74,20 @@ def rules_map(words: int) -> str:
 
 def hash_key(layout: KeyLayout, group: int, mask: int, value: int) -> bytes:
     """The key of a hashed rule: the number of its group, then the words that the mask looks at."""
-    words = zip(layout.words(mask), layout.words(value), strict=True)
-    return group.to_bytes(WORD, "little") + b"".join(word for masked, word in words if any(masked))
+    data = value.to_bytes(layout.size, "big")
+    return group.to_bytes(WORD, "little") + b"".join([data[part] for part in _parts(layout.size, mask)])
+
+
+@lru_cache(maxsize=1 << 12)
+def _parts(size: int, mask: int) -> tuple[slice, ...]:
+    """Where the words stand that a mask of `size` bytes looks at."""
+    data = mask.to_bytes(size, "big")
+    return tuple(slice(at, at + WORD) for at in range(0, size, WORD) if any(data[at : at + WORD]))
 
 
 def rule_value(entry: Entry, want: Want) -> bytes:
     """The value of a hashed rule."""
-    numbers = (entry.slot, want.argument, want.template, 0)
-    return order(entry).to_bytes(8, "little") + b"".join(number.to_bytes(4, "little") for number in numbers)
+    return _VALUE.pack(order(entry), entry.slot, want.argument, want.template)
 
 
 def words_of(layout: KeyLayout, mask: int) -> list[bytes]:
@@ -154,13 +165,14 @@ class Lookup:
         if several:
             asm.store_value(4, FRAME, TEMPLATE, 0)
         for position, group in enumerate(groups):
-            number = len(self.hashed)
+            number = group.number = len(self.hashed)
+            group.reach = group.top_priority if position else _ANY_PRIORITY
             self.hashed.append(group)
             worse = Label("no better rule in this group")
             words = words_of(layout, group.mask)
             asm.note(f"hash {number}: {len(words)} words, priority up to {group.top_priority}")
             if position:
-                asm.set(R1, (0xFFFF - group.top_priority) << 48)
+                asm.set(R1, (_ANY_PRIORITY - group.reach) << 48)
                 asm.jump_if(isa.JLT, R9, R1, done)
             register, key = self.emission.key()
             target, at = (R3, self.emission.layout.offsets["lookup"]) if register is R3 else (FRAME, HASH_KEY)

@@ -203,10 +203,10 @@ class Lowering:
                 outputs = frozenset().union(*ends)
         return outputs
 
-    def group(self, number: int, *, stale: bool = True) -> tuple[Step, ...]:
-        """What a group that an action set names does; `stale`: other actions of the set may have changed the packet.
-        Raises BadAction, LimitExceeded."""
-        path = _Path(self, None, sent=False, stale=stale)
+    def group(self, number: int) -> tuple[Step, ...]:
+        """What a group that an action set names does. Other actions of the set may have changed the packet. Raises
+        BadAction, LimitExceeded."""
+        path = _Path(self, None, sent=False, stale=True)
         path.actions((act.Group(number),))
         return tuple(path.steps)
 
@@ -272,7 +272,6 @@ class _Path:
     def __init__(self, lowering: Lowering, rule: Rule | None, *, sent: bool, stale: bool = False) -> None:
         self.steps: list[Step] = []
         self.sent = sent
-        self.told = False
         self.rewritten = False
         self.stale = stale  # the headers that were parsed are not those of the packet any more
         self._lowering = lowering
@@ -287,7 +286,6 @@ class _Path:
         for action in actions:
             match action:
                 case act.Output(act.CONTROLLER):
-                    self.told = True
                     self.add(Tell(self._reason()))
                 case act.Output(port):
                     self.add(Send(self._lowering.output(port)))
@@ -358,7 +356,6 @@ class _Path:
                 self._all(spec.number, paths)
         # Of buckets that are dead now, too: what was accepted must stay possible whatever the ports do.
         self.sent = self.sent or any(path.sent for path in paths)
-        self.told = self.told or any(path.told for path in paths)
         if any(path.rewritten for path in paths):
             self._spoiled = spec.number
 

@@ -15,7 +15,7 @@ from oko.compiler.layout import Lowered, PacketLayout
 from oko.compiler.lookup import Lookup
 from oko.compiler.lowering import Pending
 from oko.compiler.plan import Group, Plan
-from oko.compiler.portset import BACK, FIRST_LIST, PortSets
+from oko.compiler.portset import BACK, PortSets
 from oko.compiler.step import Kind, Procedure, Step, Write, WriteField, walk
 from oko.flow.action import CONTROLLER
 from oko.flow.drop import Drop
@@ -86,12 +86,11 @@ class Pipeline:
         else:
             asm.store_value(8, FRAME, IN_PORT, 0)
         self._emit_ingress(emission)
-        numbers = {number for number in self._destinations() if number}
         execution = Execution(
             emission,
             unions=bool(self.sets.unions),
             lists=bool(self.sets.lists),
-            back=BACK in numbers,
+            back=BACK in self.sets.numbers,
         )
         begins = {table.number: Label(f"table {table.number}") for table in self.tables}
         lookup = Lookup(emission, self._want, self.hashed)
@@ -122,10 +121,6 @@ class Pipeline:
         steps = self._steps()
         kinds = {step.kind for step in steps if isinstance(step, Write)}
         return kinds, {step.number for step in steps if isinstance(step, WriteField)}
-
-    def _destinations(self) -> set[int]:
-        """The port sets that are neither empty nor lists."""
-        return {number for number in self.sets.numbers if number < FIRST_LIST}
 
     def _keeps_packet(self) -> bool:
         """Whether the image looks at more than the ingress port."""

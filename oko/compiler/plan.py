@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from oko.compiler.layout import KeyLayout, Lowered
-from oko.flow.rule import Entry
+from oko.flow.rule import Entry, Rank
 
 INLINE_LIMIT: Final = 16
 """Rules of one mask that are still compared one by one. A hash costs about 20 ns, a compare 0.5 to 1 ns."""
@@ -35,10 +35,17 @@ class Candidate:
 
 @dataclass(slots=True)
 class Group:
-    """The rules of one mask, by value, best first."""
+    """The rules of one mask, by value, best first. `shadowed` are the values of which there was more than one: all but
+    the best can never win.
+
+    Of a group that the code of an image hashes, `number` is what it is called there, and `reach` the highest priority
+    that is looked for in it."""
 
     mask: int
     candidates: dict[int, Candidate] = field(default_factory=dict)
+    shadowed: set[int] = field(default_factory=set)
+    number: int | None = None
+    reach: int = 0
     _projections: dict[int, set[int]] = field(default_factory=dict)
 
     @property
@@ -53,7 +60,13 @@ class Group:
         """Add the next rule in rank order. One with the value of an earlier rule can never win and is left out."""
         value = candidate.lowered.value
         if value in self.candidates:
+            self.shadowed.add(value)
             return
+        self.put(candidate)
+
+    def put(self, candidate: Candidate) -> None:
+        """Let this be the rule of its value."""
+        value = candidate.lowered.value
         self.candidates[value] = candidate
         for common, values in self._projections.items():
             values.add(value & common)
@@ -70,10 +83,12 @@ class Group:
 
 @dataclass(slots=True)
 class Segment:
-    """Rules that share a program (None: no program), by mask."""
+    """Rules that share a program (None: no program), by mask. `ranks` are the lowest and the highest of all that ever
+    stood here."""
 
     program: int | None
     groups: dict[int, Group] = field(default_factory=dict)
+    ranks: list[Rank] = field(default_factory=list)
 
     @property
     def inline(self) -> list[Candidate]:
@@ -97,6 +112,11 @@ class Segment:
         """Add the next rule in rank order."""
         mask = candidate.lowered.mask
         self.groups.setdefault(mask, Group(mask)).add(candidate)
+        self.note(candidate.entry.rank)
+
+    def note(self, rank: Rank) -> None:
+        """A rule of this rank stands here."""
+        self.ranks = [min(rank, *self.ranks[:1]), max(rank, *self.ranks[1:])] if self.ranks else [rank, rank]
 
     def overlaps(self, lowered: Lowered) -> bool:
         """Whether some packet matches both a rule here and `lowered`."""
@@ -108,15 +128,6 @@ class Plan:
     """The segments of one table, in the order in which they are searched."""
 
     segments: tuple[Segment, ...]
-
-    @property
-    def programs(self) -> tuple[int, ...]:
-        """The programs that are asked, ascending."""
-        return tuple(sorted({segment.program for segment in self.segments if segment.program is not None}))
-
-    def occurrences(self, program: int) -> int:
-        """The number of segments that ask `program`: with more than one its answer has to be remembered."""
-        return sum(segment.program == program for segment in self.segments)
 
     @property
     def mask(self) -> int:

@@ -62,6 +62,11 @@ class PortSets:
         """Every set that has a number."""
         return self._sets
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many sets have a number, and how many unions are known: neither ever falls."""
+        return len(self._sets), len(self.unions)
+
     def get(self, number: int) -> PortSet:
         """The set of a number that `number` gave."""
         return self._sets[number]

@@ -45,8 +45,22 @@ class Kind(IntEnum):
     OUTPUT = 11
 
 
+class _Step:
+    """Most steps are all of one shape, and have no data."""
+
+    __slots__ = ()
+
+    @property
+    def shape(self) -> Hashable:
+        return (type(self).__name__.lower(),)
+
+    @property
+    def data(self) -> bytes:
+        return b""
+
+
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(_Step):
     """Call the runtime function `function`: with `number` and the 16 bytes of `argument`, or with neither."""
 
     function: str
@@ -64,27 +78,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Parse:
+class Parse(_Step):
     """Read the headers again, as the packet has changed."""
-
-    @property
-    def shape(self) -> Hashable:
-        return ("parse",)
-
-    @property
-    def data(self) -> bytes:
-        return b""
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class Send(_Step):
     """Add the port set `number` to where the packet leaves by."""
 
     number: int
-
-    @property
-    def shape(self) -> Hashable:
-        return ("send",)
 
     @property
     def data(self) -> bytes:
@@ -92,7 +94,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(_Step):
     """Give the packet to the controller."""
 
     reason: PacketInReason
@@ -101,51 +103,35 @@ class Tell:
     def shape(self) -> Hashable:
         return ("tell", self.reason.value)
 
-    @property
-    def data(self) -> bytes:
-        return b""
-
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(_Step):
     """Let the meter in `slot` decide whether the packet is dropped."""
 
     slot: int
 
     @property
-    def shape(self) -> Hashable:
-        return ("charge",)
-
-    @property
     def data(self) -> bytes:
         return self.slot.to_bytes(4, "little")
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class Count(_Step):
     """Count the packet in `slot` of the counters: that of a group or of a bucket."""
 
     slot: int
 
     @property
-    def shape(self) -> Hashable:
-        return ("count",)
-
-    @property
     def data(self) -> bytes:
         return self.slot.to_bytes(4, "little")
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Note(_Step):
     """The bits of the metadata under `mask` become those of `value`."""
 
     value: int
     mask: int
-
-    @property
-    def shape(self) -> Hashable:
-        return ("note",)
 
     @property
     def data(self) -> bytes:
@@ -154,20 +140,12 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Clear:
+class Clear(_Step):
     """Empty the action set."""
-
-    @property
-    def shape(self) -> Hashable:
-        return ("clear",)
-
-    @property
-    def data(self) -> bytes:
-        return b""
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class Write(_Step):
     """Put an action into the set; `value` is its operand, 0 if it has none."""
 
     kind: Kind
@@ -183,7 +161,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteField:
+class WriteField(_Step):
     """Put a set-field into the set: the OXM number of the field, and its value as in `struct oko_argument`."""
 
     number: int
@@ -199,7 +177,7 @@ class WriteField:
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(_Step):
     """One of `alternatives`, by the hash of the packet's headers: each stands for as many points as its weight. `dead`
     are what it may be when ports have changed: nothing now, but it has to be possible."""
 
@@ -222,7 +200,7 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Either(_Step):
     """`chosen`, as long as ports are as they are; `dead` as of a select."""
 
     chosen: tuple[Step, ...]
@@ -231,10 +209,6 @@ class Either:
     @property
     def shape(self) -> Hashable:
         return ("either", *shape_of(self.chosen))
-
-    @property
-    def data(self) -> bytes:
-        return b""
 
 
 Step = Call | Parse | Send | Tell | Charge | Count | Note | Clear | Write | WriteField | Select | Either

@@ -46,6 +46,10 @@ class Rule:
         return last.table if isinstance(last, GotoTable) else None
 
 
+Rank = tuple[int, bool, int]
+"""Sorts the entries of a table in the order in which a lookup tries them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A rule in a table.
@@ -60,7 +64,7 @@ class Entry:
     installed: int = 0
 
     @property
-    def rank(self) -> tuple[int, bool, int]:
+    def rank(self) -> Rank:
         """Sorts entries in the order in which a lookup tries them: priority, then rules with a program
         before those without, then age."""
         return (-self.rule.priority, self.rule.match.program is None, self.age)
@@ -75,6 +79,10 @@ class Command(Enum):
     DELETE = 3
     DELETE_STRICT = 4
 
+    @property
+    def is_delete(self) -> bool:
+        return self in (Command.DELETE, Command.DELETE_STRICT)
+
 
 @dataclass(frozen=True, slots=True)
 class FlowMod:
@@ -85,6 +93,9 @@ class FlowMod:
     only, `all_tables` means every table in place of the rule's, and `out_port` and `out_group` (None: any) restrict
     them to rules that send there. For adds and modifies `reset_counts` starts the counters anew; for adds
     `check_overlap` refuses a rule that overlaps another of its priority.
+
+    A modify of OpenFlow 1.0 (1.0.1, 4.6) may mean `all_tables`, too. With `new_cookie`, the rules that it modifies get
+    this cookie, and where it finds none and has no `cookie_mask`, it adds one to the rule's table.
     """
 
     command: Command
@@ -95,3 +106,4 @@ class FlowMod:
     out_group: int | None = None
     reset_counts: bool = False
     check_overlap: bool = False
+    new_cookie: int | None = None

@@ -1,21 +1,22 @@
-"""The flow, group and meter tables of one bridge, and its observers, changed by flow_mods and the like. A transaction
-works on a copy and keeps it or not."""
+"""The flow, group and meter tables of one bridge, and its observers, changed by flow_mods and the like, in transactions
+if so wished."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
 from oko.errors import BadAction, BadFlowMod, BadGroup, BadMatch, BadMeter
 from oko.flow.action import Action, Group, Meter, Output
+from oko.flow.change import Change
 from oko.flow.consistency import check_instructions
 from oko.flow.group import GroupCommand, GroupEntry, GroupMod, GroupSpec
 from oko.flow.match import Match
 from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
-from oko.flow.observer import Observer
+from oko.flow.observer import Observer, ObserverMod
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.validity import check_action_list, check_group, check_meter, check_rule, check_table
 
@@ -28,12 +29,37 @@ _Key = tuple[int, Match]
 """What names a rule in its table: its priority and its match."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """How the rules differ from those at the beginning of a transaction: those that are there now, by age, and those
+    that were. A modified rule is in both. `rules_only`: groups, meters and observers are as they were."""
+
+    added: tuple[Entry, ...]
+    removed: tuple[Entry, ...]
+    rules_only: bool
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What a transaction has to bring back."""
+
+    groups: dict[int, GroupEntry]
+    meters: dict[int, MeterEntry]
+    observers: tuple[Observer, ...]
+    next_age: int
+    retired: set[int]
+    retired_meters: set[int]
+    entries: dict[tuple[int, _Key], Entry | None] = field(default_factory=dict)
+    """What stood at each place that was touched."""
+
+
 class Tables:
     """Rules by table, groups and meters by number, and observers.
 
     Rules, groups and buckets have slots of one kind, which index their counters; meters have slots of their own. A slot
     that is no longer used is used again only when it has been released. Everything that changes the tables takes
-    effect whole, or raises a FlowError and changes nothing.
+    effect whole, or raises a FlowError and changes nothing. What happens between `begin` and `commit` can be taken back
+    with `rollback`.
     """
 
     def __init__(self) -> None:
@@ -45,6 +71,9 @@ class Tables:
         self._next_age = 0
         self._slots = _Slots()
         self._meter_slots = _Slots()
+        self._retired: set[int] = set()  # slots that are used no longer, and have not been released
+        self._retired_meters: set[int] = set()
+        self._journal: _Journal | None = None
 
     def copy(self) -> Tables:
         """An independent copy; the entries are shared, as they never change."""
@@ -57,7 +86,76 @@ class Tables:
         other._next_age = self._next_age
         other._slots = self._slots.copy()
         other._meter_slots = self._meter_slots.copy()
+        other._retired = set(self._retired)
+        other._retired_meters = set(self._retired_meters)
         return other
+
+    # ---- transactions
+
+    def begin(self) -> None:
+        """Begin a transaction. There is one at a time, and no slots are released in it."""
+        self._journal = _Journal(
+            dict(self._groups),
+            dict(self._meters),
+            self._observers,
+            self._next_age,
+            set(self._retired),
+            set(self._retired_meters),
+        )
+        self._slots.begin()
+        self._meter_slots.begin()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one has begun and not ended."""
+        return self._journal is not None
+
+    def delta(self) -> Delta:
+        """What the transaction has changed so far."""
+        journal = self._require_journal()
+        added, removed = [], []
+        for (table, key), before in journal.entries.items():
+            now = self._rules[table].get(key)
+            if now is before:
+                continue
+            if before is not None:
+                removed.append(before)
+            if now is not None:
+                added.append(now)
+        added.sort(key=lambda entry: entry.age)
+        same = journal.groups == self._groups and journal.meters == self._meters
+        return Delta(tuple(added), tuple(removed), same and journal.observers == self._observers)
+
+    def commit(self) -> None:
+        """End the transaction: what it changed stays."""
+        self._slots.commit()
+        self._meter_slots.commit()
+        self._journal = None
+
+    def rollback(self) -> None:
+        """End the transaction: everything is as it was when it began."""
+        journal = self._require_journal()
+        restored = set()
+        for (table, key), before in journal.entries.items():
+            self._ranked.pop(table, None)
+            if before is None:
+                self._rules[table].pop(key, None)
+            else:
+                self._rules[table][key] = before
+                restored.add(table)
+        for table in restored:
+            self._rules[table] = dict(sorted(self._rules[table].items(), key=lambda item: item[1].age))
+        self._groups, self._meters, self._observers = journal.groups, journal.meters, journal.observers
+        self._next_age = journal.next_age
+        self._retired, self._retired_meters = journal.retired, journal.retired_meters
+        self._slots.rollback()
+        self._meter_slots.rollback()
+        self._journal = None
+
+    def _require_journal(self) -> _Journal:
+        if self._journal is None:
+            raise RuntimeError("no transaction has begun")
+        return self._journal
 
     # ---- what is there
 
@@ -98,55 +196,73 @@ class Tables:
         """Every slot of a meter in use is below this."""
         return self._meter_slots.bound
 
-    def used_slots(self) -> set[int]:
-        """The slots of all rules, groups and buckets."""
-        used = {entry.slot for entry in self}
-        for group in self._groups.values():
-            used.update((group.slot, *group.slots))
-        return used
-
     def used_meter_slots(self) -> set[int]:
         return {meter.slot for meter in self._meters.values()}
 
-    def unused_slots(self) -> set[int]:
+    @property
+    def unused_slots(self) -> frozenset[int]:
         """The slots that were taken, are used no longer, and have not been released."""
-        return self._slots.taken() - self.used_slots()
+        return frozenset(self._retired)
 
-    def unused_meter_slots(self) -> set[int]:
+    @property
+    def unused_meter_slots(self) -> frozenset[int]:
         """The same of meters."""
-        return self._meter_slots.taken() - self.used_meter_slots()
+        return frozenset(self._retired_meters)
 
-    def release(self, slots: Iterable[int]) -> None:
+    def release(self, slots: Collection[int]) -> None:
         """Give slots back, once no packet in flight can count in them any more and they are zero again."""
+        self._retired.difference_update(slots)
         self._slots.release(slots)
 
-    def release_meters(self, slots: Iterable[int]) -> None:
+    def release_meters(self, slots: Collection[int]) -> None:
         """The same for slots of meters."""
+        self._retired_meters.difference_update(slots)
         self._meter_slots.release(slots)
+
+    # ---- changes
+
+    def change(self, mod: Change, *, now: int = 0) -> list[Entry]:
+        """Carry out one change at time `now` (ns, monotonic). Returns the rules that a delete took away. Raises
+        FlowError."""
+        match mod:
+            case FlowMod():
+                return self.apply(mod, now=now)
+            case GroupMod():
+                return self.apply_group(mod, now=now)
+            case MeterMod():
+                return self.apply_meter(mod, now=now)
+            case ObserverMod(observer, add=True):
+                self.observe(observer)
+            case ObserverMod(observer):
+                self.unobserve(observer)
+        return []
 
     # ---- rules
 
-    def apply(self, mod: FlowMod, *, now: int = 0) -> None:
-        """Carry out one flow_mod at time `now` (ns, monotonic). Raises BadFlowMod, BadInstruction, BadAction, and
-        BadMeter for a meter that is not there."""
+    def apply(self, mod: FlowMod, *, now: int = 0) -> list[Entry]:
+        """Carry out one flow_mod at time `now` (ns, monotonic). Returns the rules that it deleted. Raises BadFlowMod,
+        BadInstruction, BadAction, and BadMeter for a meter that is not there."""
         match mod.command:
             case Command.ADD:
                 self._check(mod)
                 self._add(mod, now)
             case Command.MODIFY | Command.MODIFY_STRICT:
                 self._check(mod)
-                for entry in list(self.select(mod)):
-                    self._modify(entry, mod)
+                found = list(self.select(mod))
+                if not found and mod.new_cookie is not None and not mod.cookie_mask:
+                    self._add(replace(mod, rule=replace(mod.rule, cookie=mod.new_cookie)), now)
+                for entry in [self._modified(entry, mod) for entry in found]:
+                    self._put(entry)
             case Command.DELETE | Command.DELETE_STRICT:
                 if not mod.all_tables:
                     check_table(mod.rule.table)
-                for entry in list(self.select(mod)):
-                    self._remove(entry)
+                return self._remove(list(self.select(mod)))
+        return []
 
     def select(self, mod: FlowMod) -> Iterator[Entry]:
         """The rules that a modify or delete is about (OpenFlow 1.3.5, 6.4)."""
         strict = mod.command in (Command.MODIFY_STRICT, Command.DELETE_STRICT)
-        deletes = mod.command in (Command.DELETE, Command.DELETE_STRICT)
+        deletes = mod.command.is_delete
         for table in self._rules if mod.all_tables else (mod.rule.table,):
             rules = self._rules.get(table, {})
             candidates: Iterable[Entry] = rules.values()
@@ -169,8 +285,8 @@ class Tables:
         self._check_groups(actions)
 
     def _check(self, mod: FlowMod) -> None:
-        if mod.all_tables:
-            raise BadFlowMod("only a delete can mean all tables: name one", reason="bad-table-id")
+        if mod.all_tables and mod.command is Command.ADD:
+            raise BadFlowMod("a rule cannot be added to all tables: name one", reason="bad-table-id")
         check_rule(mod.rule)
         check_instructions(mod.rule.match, mod.rule.instructions)
         self._check_groups(mod.rule.actions)
@@ -186,7 +302,7 @@ class Tables:
     def _add(self, mod: FlowMod, now: int) -> None:
         rule = mod.rule
         rules = self._rules.setdefault(rule.table, {})
-        replaced = rules.pop(_key(rule), None)
+        replaced = rules.get(_key(rule))
         if mod.check_overlap and replaced is None:
             for other in rules.values():
                 if other.rule.priority == rule.priority and other.rule.match.overlaps(rule.match):
@@ -195,24 +311,48 @@ class Tables:
         self._put(Entry(rule, self._next_age, slot, now))
         self._next_age += 1
 
-    def _modify(self, entry: Entry, mod: FlowMod) -> None:
-        """Only the instructions change, and with reset_counts the counters: in a slot of their own, as packets in
-        flight still count in the old one."""
+    def _modified(self, entry: Entry, mod: FlowMod) -> Entry:
+        """Only the instructions change, in OpenFlow 1.0 the cookie, and with reset_counts the counters: in a slot of
+        their own, as packets in flight still count in the old one. Raises BadInstruction for what the entry's table
+        cannot do."""
+        cookie = entry.rule.cookie if mod.new_cookie is None else mod.new_cookie
+        rule = replace(entry.rule, instructions=mod.rule.instructions, cookie=cookie)
+        if mod.all_tables:
+            check_rule(rule)
         slot = self._slots.take() if mod.reset_counts else entry.slot
-        self._put(replace(entry, rule=replace(entry.rule, instructions=mod.rule.instructions), slot=slot))
+        return replace(entry, rule=rule, slot=slot)
 
     def _put(self, entry: Entry) -> None:
-        self._rules[entry.rule.table][_key(entry.rule)] = entry
+        self._note(entry.rule)
+        rules, key = self._rules[entry.rule.table], _key(entry.rule)
+        before = rules.get(key)
+        if before is not None and before.slot != entry.slot:
+            self._retired.add(before.slot)
+        if before is not None and before.age != entry.age:
+            del rules[key]  # so that the youngest rule comes last
+        rules[key] = entry
         self._ranked.pop(entry.rule.table, None)
 
-    def _remove(self, entry: Entry) -> None:
-        del self._rules[entry.rule.table][_key(entry.rule)]
-        self._ranked.pop(entry.rule.table, None)
+    def _remove(self, entries: list[Entry]) -> list[Entry]:
+        """Take rules away. Returns them."""
+        for entry in entries:
+            self._note(entry.rule)
+            del self._rules[entry.rule.table][_key(entry.rule)]
+            self._retired.add(entry.slot)
+            self._ranked.pop(entry.rule.table, None)
+        return entries
+
+    def _note(self, rule: Rule) -> None:
+        """Remember what stands in the place of a rule that is about to change."""
+        if self._journal is not None:
+            key = _key(rule)
+            self._journal.entries.setdefault((rule.table, key), self._rules[rule.table].get(key))
 
     # ---- groups
 
-    def apply_group(self, mod: GroupMod, *, now: int = 0) -> None:
-        """Carry out one group_mod (OpenFlow 1.3.5, 6.5) at time `now` (ns, monotonic).
+    def apply_group(self, mod: GroupMod, *, now: int = 0) -> list[Entry]:
+        """Carry out one group_mod (OpenFlow 1.3.5, 6.5) at time `now` (ns, monotonic). Returns the rules that went with
+        a deleted group.
 
         A modified group keeps its slot and its age; its buckets get new slots. Raises BadGroup, and BadAction for the
         actions of a bucket.
@@ -229,9 +369,10 @@ class Tables:
                 if known is None:
                     raise BadGroup(f"group {spec.number} is not there: add it", reason="unknown-group")
                 self._check_group(spec)
+                self._retired.update(known.slots)
                 self._groups[spec.number] = replace(known, spec=spec, slots=self._bucket_slots(spec))
             case GroupCommand.DELETE if mod.all_groups:
-                self._delete_groups(set(self._groups))
+                return self._delete_groups(set(self._groups))
             case GroupCommand.DELETE if known is not None:
                 for other in self._groups.values():
                     if spec.number in _needs(other.spec):
@@ -239,7 +380,8 @@ class Tables:
                             f"group {spec.number} is needed by group {other.spec.number}: delete that first",
                             reason="chained-group",
                         )
-                self._delete_groups({spec.number})
+                return self._delete_groups({spec.number})
+        return []
 
     def _check_group(self, spec: GroupSpec) -> None:
         check_group(spec)
@@ -291,17 +433,23 @@ class Tables:
     def _bucket_slots(self, spec: GroupSpec) -> tuple[int, ...]:
         return tuple(self._slots.take() for _ in spec.buckets)
 
-    def _delete_groups(self, numbers: set[int]) -> None:
-        for entry in list(self):
-            if any(isinstance(action, Group) and action.number in numbers for action in entry.rule.actions):
-                self._remove(entry)
+    def _delete_groups(self, numbers: set[int]) -> list[Entry]:
         for number in numbers:
-            del self._groups[number]
+            entry = self._groups.pop(number)
+            self._retired.update((entry.slot, *entry.slots))
+        return self._remove(
+            [
+                entry
+                for entry in self
+                if any(isinstance(action, Group) and action.number in numbers for action in entry.rule.actions)
+            ]
+        )
 
     # ---- meters
 
-    def apply_meter(self, mod: MeterMod, *, now: int = 0) -> None:
-        """Carry out one meter_mod (OpenFlow 1.3.5, 7.3.4.4) at time `now` (ns, monotonic).
+    def apply_meter(self, mod: MeterMod, *, now: int = 0) -> list[Entry]:
+        """Carry out one meter_mod (OpenFlow 1.3.5, 7.3.4.4) at time `now` (ns, monotonic). Returns the rules that went
+        with a deleted meter.
 
         A modified meter keeps its age and gets a new slot, where its buckets are full. Raises BadMeter.
         """
@@ -317,18 +465,23 @@ class Tables:
                 if known is None:
                     raise BadMeter(f"meter {spec.number} is not there: add it", reason="unknown-meter")
                 check_meter(spec)
+                self._retired_meters.add(known.slot)
                 self._meters[spec.number] = replace(known, spec=spec, slot=self._meter_slots.take())
             case MeterCommand.DELETE:
-                self._delete_meters(set(self._meters) if mod.all_meters else {spec.number} & self._meters.keys())
+                return self._delete_meters(set(self._meters) if mod.all_meters else {spec.number} & self._meters.keys())
+        return []
 
-    def _delete_meters(self, numbers: set[int]) -> None:
+    def _delete_meters(self, numbers: set[int]) -> list[Entry]:
         if not numbers:
-            return
-        for entry in list(self):
-            if any(isinstance(item, Meter) and item.number in numbers for item in entry.rule.instructions):
-                self._remove(entry)
-        for number in numbers:
-            del self._meters[number]
+            return []
+        self._retired_meters.update(self._meters.pop(number).slot for number in numbers)
+        return self._remove(
+            [
+                entry
+                for entry in self
+                if any(isinstance(item, Meter) and item.number in numbers for item in entry.rule.instructions)
+            ]
+        )
 
     # ---- observers
 
@@ -353,19 +506,34 @@ class _Slots:
     def __init__(self, bound: int = 0, free: Iterable[int] = ()) -> None:
         self.bound = bound
         self._free = list(free)
+        self._first = bound
+        self._taken: list[int] | None = None
 
     def copy(self) -> _Slots:
         return _Slots(self.bound, self._free)
 
-    def taken(self) -> set[int]:
-        """Those that were given away and not released."""
-        return set(range(self.bound)).difference(self._free)
+    def begin(self) -> None:
+        """Remember from now on what is taken."""
+        self._first, self._taken = self.bound, []
+
+    def rollback(self) -> None:
+        """Give back what was taken since `begin`."""
+        self.bound = self._first
+        self.release([slot for slot in self._taken or () if slot < self._first])
+        self._taken = None
+
+    def commit(self) -> None:
+        """What was taken stays so."""
+        self._taken = None
 
     def take(self) -> int:
         if self._free:
-            return heapq.heappop(self._free)
-        self.bound += 1
-        return self.bound - 1
+            slot = heapq.heappop(self._free)
+        else:
+            slot, self.bound = self.bound, self.bound + 1
+        if self._taken is not None:
+            self._taken.append(slot)
+        return slot
 
     def release(self, slots: Iterable[int]) -> None:
         for slot in slots:

@@ -143,11 +143,6 @@ def parse_lines(parse: Callable[[str], _T], lines: Iterable[str], source: str) -
     return parsed
 
 
-def parse_rules(lines: Iterable[str], source: str) -> list[Rule]:
-    """The rules of a file called `source`, one a line, as `parse_lines` has it."""
-    return parse_lines(parse_rule, lines, source)
-
-
 def print_rule(rule: Rule) -> str:
     """The rule as ``ovs-ofctl --no-stats dump-flows`` prints it. `parse_rule` reads it back as an equal rule, if its
     instructions are in order, fit the match, and have no empty list of actions."""

@@ -13,7 +13,7 @@ from oko.flow.action import LOCAL, MAX_PORT, Output
 from oko.flow.drop import Drop
 from oko.flow.group import GroupCommand, GroupMod, GroupSpec
 from oko.flow.meter import MeterCommand, MeterMod, MeterSpec
-from oko.flow.observer import Observer
+from oko.flow.observer import Observer, ObserverMod
 from oko.flow.observer_text import print_observer
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import Tables
@@ -38,15 +38,15 @@ def make_tables(
     """The tables that these make, added in order. Raises FlowError, UnknownProgram."""
     tables = Tables()
     for meter in meters:
-        tables.apply_meter(MeterMod(MeterCommand.ADD, meter))
+        tables.change(MeterMod(MeterCommand.ADD, meter))
     for group in groups:
-        tables.apply_group(GroupMod(GroupCommand.ADD, group))
+        tables.change(GroupMod(GroupCommand.ADD, group))
     for rule in rules:
         _expect_program(rule.match.program, programs, f"the rule '{print_rule(rule)}'")
-        tables.apply(FlowMod(Command.ADD, rule))
+        tables.change(FlowMod(Command.ADD, rule))
     for observer in observers:
         _expect_program(observer.match.program, programs, f"the observer '{print_observer(observer)}'")
-        tables.observe(observer)
+        tables.change(ObserverMod(observer))
     return tables
 
 

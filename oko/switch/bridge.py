@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ofext.extension import NAME_LIMIT
-from oko.compiler.compile import compile_image, compile_trial
+from oko.compiler.amendment import amend
+from oko.compiler.compile import Compilation, compile_tables, compile_trial
 from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter, Image
 from oko.compiler.ingress import LOOPBACK
@@ -32,19 +34,23 @@ from oko.errors import (
     UnknownMap,
     UnknownProgram,
 )
-from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Group, Meter, Output
+from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Group, Instruction, Meter, Output
+from oko.flow.change import Change
 from oko.flow.drop import Drop
-from oko.flow.group import GroupCommand, GroupMod
-from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
+from oko.flow.group import GroupMod
+from oko.flow.meter import MeterEntry, MeterMod
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.port import PortState
 from oko.flow.reference import Decision, ReferenceSwitch
 from oko.flow.rule import Command, Entry, FlowMod, Rule
-from oko.flow.tables import Tables
+from oko.flow.tables import Delta, Tables
+from oko.kernel.interface import set_up
 from oko.kernel.link_monitor import LinkState, link_state
 from oko.kernel.maps import Map
 from oko.kernel.ringbuf import RingBuffer
 from oko.switch.datapath import Count, Datapath, make_program_maps
+from oko.switch.events import Events
+from oko.switch.limits import DEFAULT_LIMITS, Limits
 from oko.switch.port import Port
 from oko.switch.timeouts import RemovalReason, Timeouts
 from verifier.check import check
@@ -56,9 +62,12 @@ log = logging.getLogger("oko")
 _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "flags")
 _PENDING = 1 << 13
 """Records of the smallest kind that the ring buffer of packet-ins has room for."""
-_DELETES = (Command.DELETE, Command.DELETE_STRICT)
 _MEANT = frozenset((IN_PORT, TABLE, FLOOD, ALL, CONTROLLER))
 """Ports that mean others, and are there always."""
+
+
+_Way = tuple[int, int | None]
+"""A table, and the table where its rule lets the lookup go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +76,6 @@ class LoadedFilter:
 
     filter: Filter
     name: str
-
-
-Change = FlowMod | GroupMod | MeterMod | ObserverMod
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,48 +102,70 @@ Event = Removed | PacketInRecord | PortChanged
 
 @dataclass(slots=True)
 class _Draft:
-    """Tables as they are to become, and the rules that go away on the way there."""
+    """Tables as they are to become, and the rules that go away on the way there. `lowering` has the groups and meters
+    as they are now, and `checked` what it has found to be right."""
 
     tables: Tables
     removed: list[tuple[Entry, RemovalReason]] = field(default_factory=list)
     lowering: Lowering | None = None
-    """With the groups and meters as they are now."""
+    checked: set[tuple[Instruction, ...]] = field(default_factory=set)
 
     def check(self, rule: Rule, states: Mapping[int, PortState]) -> None:
         """Raises BadAction for a rule that one frame cannot do, whatever else is in the tables: a compiler would find
         out only after it has looked at everything."""
         tables = self.tables
+        if self.lowering is not None and rule.instructions in self.checked:
+            return
         if any(isinstance(action, Group) and action.number not in tables.groups for action in rule.actions) or any(
             isinstance(item, Meter) and item.number not in tables.meters for item in rule.instructions
         ):
             return  # The tables refuse it, in better words.
         if self.lowering is None:
             self.lowering = Lowering(states, tables.groups, tables.meters)
+            self.checked.clear()
         with contextlib.suppress(LimitExceeded):  # that is of all rules together
             self.lowering.behind(rule, self.lowering.procedure(rule, Pending()), Pending())
+        self.checked.add(rule.instructions)
 
     def delete(self, entry: Entry, reason: RemovalReason) -> None:
         """Take one rule away."""
-        self.tables.apply(FlowMod(Command.DELETE_STRICT, entry.rule))
-        self.removed.append((entry, reason))
+        self.change(FlowMod(Command.DELETE_STRICT, entry.rule), reason)
+
+    def change(self, mod: Change, reason: RemovalReason) -> None:
+        """Carry out one change; rules that it takes away go for this reason. Raises FlowError."""
+        self.removed += ((entry, reason) for entry in self.tables.change(mod, now=time.monotonic_ns()))
 
 
 class Bridge:
     """The state of one bridge. Not for several threads."""
 
-    def __init__(self, name: str, datapath: Datapath, runtime: Runtime, ports: Sequence[Port]) -> None:
+    def __init__(
+        self,
+        name: str,
+        datapath: Datapath,
+        runtime: Runtime,
+        ports: Sequence[Port],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         """Take over a fresh datapath; packets are dropped as table misses from here on. Raises KernelError."""
         self.name = name
+        self.limits = limits
+        self.changes = 0
+        """Changes of rules, groups, meters and observers that took effect: the accepted flow_mods and their like."""
         self.ports = tuple(sorted(ports, key=lambda port: port.number))
         self._datapath = datapath
         self._runtime = runtime
         self._tables = Tables()
         self._entries: dict[int, Entry] = {}  # by slot
+        self._past: Counter[_Way] = Counter()  # what rules have won that are no more
         self._programs: dict[int, LoadedFilter] = {}
         self._timeouts = Timeouts()
         self._listeners: list[Callable[[Event], None]] = []
         self._states = self._port_states()
-        datapath.apply(self._compile(self._tables, self._filters()))
+        self.events = Events(self.map)
+        self._charged: set[int] = set()  # the slots of the meters that the image knows
+        self._compilation: Compilation | None = self._compile({})
+        datapath.apply(self._compilation.image)
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Tell `listener` of every event from now on, until what is returned is called."""
@@ -149,57 +177,73 @@ class Bridge:
     def change(self, mods: Sequence[Change]) -> list[OkoError | None]:
         """Carry out changes, in order; for each what was wrong with it, None if nothing.
 
-        They are compiled together when that succeeds. When it does not, one half is carried out after the other, and so
+        They take effect together when that succeeds. When it does not, one half is carried out after the other, and so
         on, so that one that goes beyond a limit fails alone.
         """
-        draft = _Draft(self._tables.copy())
         outcomes: list[OkoError | None] = []
-        for mod in mods:
+        with self._draft() as draft:
+            for mod in mods:
+                try:
+                    self._apply(draft, mod)
+                    outcomes.append(None)
+                except OkoError as error:
+                    outcomes.append(error)
+            if None not in outcomes:
+                return outcomes
             try:
-                self._apply(draft, mod)
-                outcomes.append(None)
+                self._commit(draft)
+                self.changes += outcomes.count(None)
+                return outcomes
             except OkoError as error:
-                outcomes.append(error)
-        if None not in outcomes:
-            return outcomes
-        try:
-            self._commit(draft)
-        except OkoError as error:
-            if len(mods) == 1:
-                return [error]
-            middle = len(mods) // 2
-            return self.change(mods[:middle]) + self.change(mods[middle:])
-        return outcomes
+                refusal = error
+        if len(mods) == 1:
+            return [refusal]
+        middle = len(mods) // 2
+        return self.change(mods[:middle]) + self.change(mods[middle:])
 
     def change_together(self, mods: Sequence[Change]) -> None:
         """Carry out all changes at one instant for every packet, or none. Raises OkoError; `BundleFailed` says at which
         of them, if it was one."""
-        draft = self._together(mods)
-        try:
-            self._commit(draft, together=True)
-        except (FlowError, LimitExceeded) as error:
-            raise self._first_to_fail(mods, error) from error
+        with self._draft() as draft:
+            self._apply_all(draft, mods)
+            try:
+                self._commit(draft, together=True)
+                self.changes += len(mods)
+                return
+            except (FlowError, LimitExceeded) as error:
+                refusal = error
+        raise self._first_to_fail(mods, refusal) from refusal
 
-    def _together(self, mods: Sequence[Change]) -> _Draft:
-        """What the tables become by all of these. Raises BundleFailed."""
-        draft = _Draft(self._tables.copy())
+    @contextlib.contextmanager
+    def _draft(self) -> Iterator[_Draft]:
+        """The tables in a transaction, which is taken back unless `_commit` ends it."""
+        self._tables.begin()
+        try:
+            yield _Draft(self._tables)
+        finally:
+            if self._tables.in_transaction:
+                self._tables.rollback()
+
+    def _apply_all(self, draft: _Draft, mods: Sequence[Change]) -> None:
+        """Raises BundleFailed."""
         for index, mod in enumerate(mods):
             try:
                 self._apply(draft, mod)
             except OkoError as error:
                 raise BundleFailed(index, error) from error
-        return draft
 
     def _first_to_fail(self, mods: Sequence[Change], error: OkoError) -> BundleFailed:
         """Which of these changes it is that cannot be compiled; `error` is what is wrong with all of them."""
         good, bad = 0, len(mods)
         while bad - good > 1:
             middle = (good + bad) // 2
-            try:
-                self._compile(self._together(mods[:middle]).tables, self._filters())
-                good = middle
-            except OkoError as found:
-                bad, error = middle, found
+            with self._draft() as draft:
+                self._apply_all(draft, mods[:middle])
+                try:
+                    self._compile(self._filters())
+                    good = middle
+                except OkoError as found:
+                    bad, error = middle, found
         return BundleFailed(bad - 1, error)
 
     def select(self, mod: FlowMod) -> list[tuple[Entry, Count]]:
@@ -211,6 +255,11 @@ class Bridge:
     def tables(self) -> Tables:
         """The tables as they are. Change them with `change`."""
         return self._tables
+
+    @property
+    def reloads(self) -> int:
+        """How often an image took the place of another."""
+        return self._datapath.swaps
 
     @property
     def image(self) -> Image | None:
@@ -225,6 +274,14 @@ class Bridge:
     def count(self, slot: int) -> Count:
         """What the rule, group or bucket in this slot has counted."""
         return self._datapath.count(slot)
+
+    def wins(self) -> Counter[_Way]:
+        """The packets that rules have won since the bridge began, those of rules that are no more among them: by the
+        rule's table and the table where it let the lookup go on."""
+        wins = self._past.copy()
+        for slot, entry in self._entries.items():
+            wins[_way(entry)] += self._datapath.count(slot).packets
+        return wins
 
     def rule_at(self, slot: int) -> Entry | None:
         """The rule with this slot, which a PacketInRecord names, if it is still there."""
@@ -242,19 +299,23 @@ class Bridge:
         """The packets that found no pipeline."""
         return self._datapath.fallthrough()
 
+    def run_time(self) -> tuple[int, int]:
+        """What the kernel has measured while it was told to: packets, and the ns that they took together."""
+        return self._datapath.run_time()
+
     def expire(self) -> None:
         """Take the rules away whose time is over."""
         now = time.monotonic_ns()
         over = list(self._timeouts.expired(now, lambda slot: self._datapath.count(slot).packets))
         if not over:
             return
-        draft = _Draft(self._tables.copy())
-        for entry, reason in over:
-            draft.delete(entry, reason)
-        try:
-            self._commit(draft)
-        except OkoError as error:
-            log.warning("bridge %s: %d rules could not be taken away in time: %s", self.name, len(over), error)
+        with self._draft() as draft:
+            for entry, reason in over:
+                draft.delete(entry, reason)
+            try:
+                self._commit(draft)
+            except OkoError as error:
+                log.warning("bridge %s: %d rules could not be taken away in time: %s", self.name, len(over), error)
 
     @property
     def next_expiry(self) -> int | None:
@@ -272,6 +333,23 @@ class Bridge:
         """Whether the port's link is up, as it was when `refresh_ports` last looked."""
         return self._states[port.number].live
 
+    def is_enabled(self, port: Port) -> bool:
+        """Whether the port's interface is up as an administrator wants it, whatever becomes of its link; a port that is
+        gone is not. Raises KernelError."""
+        state = link_state(port.ifindex) if self.is_live(port) else None
+        return isinstance(state, LinkState) and state.up
+
+    def enable_port(self, port: Port, enabled: bool) -> None:
+        """Bring the interface of a port that is there up or down, as ``ip link set`` does, and tell of it. Raises
+        KernelError."""
+        if self.is_enabled(port) == enabled:
+            return
+        set_up(port.ifindex, enabled)
+        before = self._states[port.number]
+        self.refresh_ports()
+        if self._states[port.number] == before:
+            self._tell(PortChanged(port))
+
     def refresh_ports(self, *, again: bool = False) -> None:
         """Look at the links again; groups that watch a port that changed choose anew. With `again` the image is made
         anew in any case: the kernel forgets where packets leave by when an interface goes away, though it may come
@@ -280,10 +358,11 @@ class Bridge:
         changed = [port for port in self.ports if before[port.number] != self._states[port.number]]
         if not changed and not again:
             return
-        try:
-            self._commit(_Draft(self._tables), again=again)
-        except OkoError as error:
-            log.warning("bridge %s: the tables do not follow the ports: %s", self.name, error)
+        with self._draft() as draft:
+            try:
+                self._commit(draft, anew=True)
+            except OkoError as error:
+                log.warning("bridge %s: the tables do not follow the ports: %s", self.name, error)
         for port in changed:
             how = "up" if self.is_up(port) else "down" if self.is_live(port) else "gone"
             log.info("bridge %s: port %d (%s) is %s", self.name, port.number, port.name, how)
@@ -362,18 +441,21 @@ class Bridge:
         for told in (loaded.name, *(spec.name for spec in program.maps)):
             if len(told.encode()) > NAME_LIMIT:
                 raise LimitExceeded(f"bytes of the name {told}", len(told.encode()), NAME_LIMIT)
+        others = [other.filter.program for number, other in self._programs.items() if number != program_id]
+        self.limits.require(program, others)
         made = make_program_maps(item, self._new_maps(item, replaced.filter.program if replaced else None, fresh_maps))
         try:
             self._datapath.try_program(compile_trial(item, self._interfaces(), self._runtime), made)
             named = bool(self._naming(program_id) or self._observing(program_id))
-            image = self._compile(self._tables, {**self._filters(), program_id: item}) if named else None
+            compilation = self._compile({**self._filters(), program_id: item}) if named else None
             if verify_only:
-                if image is not None:
-                    self._datapath.try_program(image, made)
+                if compilation is not None:
+                    self._datapath.try_program(compilation.image, made)
                 _close(made.values())
                 return loaded
-            if image is not None:
-                self._datapath.apply(image, made)
+            if compilation is not None:
+                self._datapath.apply(compilation.image, made)
+                self._compilation = compilation
             else:
                 self._datapath.adopt(made)
         except BaseException:
@@ -400,12 +482,12 @@ class Bridge:
                 "delete them first, or unload with force"
             )
         if naming or observing:
-            draft = _Draft(self._tables.copy())
-            for entry in naming:
-                draft.delete(entry, RemovalReason.DELETE)
-            for observer in observing:
-                draft.tables.unobserve(observer)
-            self._commit(draft)
+            with self._draft() as draft:
+                for entry in naming:
+                    draft.delete(entry, RemovalReason.DELETE)
+                for observer in observing:
+                    draft.tables.unobserve(observer)
+                self._commit(draft)
         del self._programs[program_id]
         self._datapath.forget_maps(loaded.filter, [spec.name for spec in loaded.filter.program.maps])
 
@@ -465,43 +547,30 @@ class Bridge:
     def _apply(self, draft: _Draft, mod: Change) -> None:
         """Carry out one change, having looked at what the tables alone cannot know: programs and ports. The compiler
         would refuse an unknown port, too, but only after it has looked at everything."""
-        now, tables = time.monotonic_ns(), draft.tables
         match mod:
             case FlowMod():
-                if mod.command not in _DELETES:
+                if not mod.command.is_delete:
                     self._require_ports(mod.rule.actions)
                     draft.check(mod.rule, self._states)
                 if mod.command is Command.ADD and mod.rule.match.program is not None:
                     self.program(mod.rule.match.program)
-                selected = list(tables.select(mod)) if mod.command in _DELETES else []
-                tables.apply(mod, now=now)
-                draft.removed += ((entry, RemovalReason.DELETE) for entry in selected)
             case GroupMod():
                 for bucket in mod.spec.buckets:
                     self._require_ports(bucket.actions)
                 draft.lowering = None
-                before = list(tables) if mod.command is GroupCommand.DELETE else []
-                tables.apply_group(mod, now=now)
-                draft.removed += ((entry, RemovalReason.GROUP_DELETE) for entry in _missing(before, tables))
             case MeterMod():
                 draft.lowering = None
-                before = list(tables) if mod.command is MeterCommand.DELETE else []
-                tables.apply_meter(mod, now=now)
-                draft.removed += ((entry, RemovalReason.DELETE) for entry in _missing(before, tables))
-            case ObserverMod(observer, add=True):
-                if observer.match.program is not None:
-                    self.program(observer.match.program)
-                tables.observe(observer)
-            case ObserverMod(observer):
-                tables.unobserve(observer)
+            case ObserverMod(observer, add=True) if observer.match.program is not None:
+                self.program(observer.match.program)
+        draft.change(mod, RemovalReason.GROUP_DELETE if isinstance(mod, GroupMod) else RemovalReason.DELETE)
 
     def _require_ports(self, actions: Iterable[Action]) -> None:
         for action in actions:
             if isinstance(action, Output) and action.port not in self._states and action.port not in _MEANT:
                 raise BadAction(f"output:{action.port}: the bridge has no port {action.port}", reason="bad-out-port")
 
-    def _compile(self, tables: Tables, filters: dict[int, Filter]) -> Image:
-        return compile_image(tables, filters, self._interfaces(), self._runtime, states=self._states)
+    def _compile(self, filters: dict[int, Filter]) -> Compilation:
+        return compile_tables(self._tables, filters, self._interfaces(), self._runtime, states=self._states)
 
     def _interfaces(self) -> dict[int, int | None]:
         """The ifindex of each port, None of those that are gone."""
@@ -522,39 +591,68 @@ class Bridge:
         for listener in list(self._listeners):
             listener(event)
 
-    def _commit(self, draft: _Draft, *, together: bool = False, again: bool = False) -> None:
-        """Make `draft` the tables; with `together` all of it at one instant, with `again` in an image made anew. Raises
-        OkoError, and then nothing has changed."""
-        before, tables = self._tables, draft.tables
-        if tables.meter_slots > METER_LIMIT:
-            raise LimitExceeded(
-                "meters, with one more for each that is modified",
-                tables.meter_slots,
-                METER_LIMIT,
-                advice="delete one first",
-            )
-        charged = before.used_meter_slots()
-        for meter in tables.meters.values():
-            if meter.slot not in charged:
-                self._datapath.set_meter(meter.slot, meter.spec)
-        self._datapath.apply(self._compile(tables, self._filters()), at_once=together, again=again)
+    def _commit(self, draft: _Draft, *, together: bool = False, anew: bool = False) -> None:
+        """End the transaction: packets are decided by the tables as they are now. With `together` all of it happens at
+        one instant, with `anew` in a new image in any case. Raises OkoError, and then nothing has changed."""
+        tables, delta = self._tables, self._tables.delta()
+        if not delta.rules_only:
+            self._charge()
+        self._follow(delta, together=together, anew=anew)
         # From here on packets are decided by the draft: nothing below may fail the change.
+        tables.commit()
         now = time.monotonic_ns()
-        self._tables = tables
-        self._entries |= {entry.slot: entry for entry in tables}
-        for entry in _missing(before, tables):
-            self._timeouts.forget(entry)
-        for entry in tables:
+        self._charged = tables.used_meter_slots()
+        still = {entry.age for entry in delta.added}
+        for entry in delta.removed:
+            if entry.age not in still:
+                self._timeouts.forget(entry)
+        for entry in delta.added:
+            self._enter(entry)
             self._timeouts.watch(entry, now)
         counts = self._settle()
         for entry, reason in draft.removed:
             if entry.rule.send_removed:
                 self._tell(Removed(entry, reason, counts.get(entry.slot, Count()), now - entry.installed))
 
+    def _charge(self) -> None:
+        """Let new meters begin. Raises LimitExceeded, KernelError."""
+        if self._tables.meter_slots > METER_LIMIT:
+            raise LimitExceeded(
+                "meters, with one more for each that is modified",
+                self._tables.meter_slots,
+                METER_LIMIT,
+                advice="delete one first",
+            )
+        for meter in self._tables.meters.values():
+            if meter.slot not in self._charged:
+                self._datapath.set_meter(meter.slot, meter.spec)
+
+    def _follow(self, delta: Delta, *, together: bool, anew: bool) -> None:
+        """Let the datapath do what the tables say now: by a change of the current image's maps if that will do. Raises
+        OkoError."""
+        compilation, self._compilation = self._compilation, None
+        if compilation is not None and delta.rules_only and not anew:
+            amendment = amend(compilation, delta.added, delta.removed, self._tables.slots)
+            if amendment is not None and self._datapath.amend(amendment, at_once=together):
+                self._compilation = compilation
+                return
+        compilation = self._compile(self._filters())
+        self._datapath.apply(compilation.image)
+        self._compilation = compilation
+
+    def _enter(self, entry: Entry) -> None:
+        """Know a rule by its slot. What a modified one has won stays with the table that it sent packets to."""
+        before = self._entries.get(entry.slot)
+        self._entries[entry.slot] = entry
+        if before is not None and before.rule.goto != entry.rule.goto:
+            packets = self._datapath.count(entry.slot).packets
+            self._past[_way(before)] += packets
+            self._past[_way(entry)] -= packets
+
     def _settle(self) -> dict[int, Count]:
         """Give back the slots that are used no longer, once no packet is charged or counts in them, and none that
         names them is on its way to the controllers. Returns what they had counted."""
-        slots, meters = self._tables.unused_slots(), self._tables.unused_meter_slots()
+        slots, meters = self._tables.unused_slots, self._tables.unused_meter_slots
         if not slots and not meters:
             return {}
         try:
@@ -567,7 +665,9 @@ class Bridge:
         self._tables.release(slots)
         self._tables.release_meters(meters)
         for slot in slots:
-            self._entries.pop(slot, None)
+            entry = self._entries.pop(slot, None)
+            if entry is not None:
+                self._past[_way(entry)] += counts[slot].packets
         return counts
 
     def _new_maps(self, item: Filter, replaced: Program | None, fresh_maps: bool) -> list[MapSpec]:
@@ -589,10 +689,8 @@ class Bridge:
         return wanted
 
 
-def _missing(before: Iterable[Entry], tables: Tables) -> list[Entry]:
-    """The entries that `tables` do not have any more, not even with other instructions."""
-    ages = {entry.age for entry in tables}
-    return [entry for entry in before if entry.age not in ages]
+def _way(entry: Entry) -> _Way:
+    return entry.rule.table, entry.rule.goto
 
 
 def _is_up(ifindex: int) -> bool:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from oko.compiler import counters
+from oko.compiler.amendment import Amendment
 from oko.compiler.image import Filter, Image, ImageMap
-from oko.compiler.layout import WORD
-from oko.compiler.lookup import RULES, age_of
+from oko.compiler.in_flight import Element, InFlight
 from oko.compiler.meter import MeterCounts, pack_meter, unpack_meter
 from oko.compiler.runtime import Runtime
 from oko.errors import BridgeError, KernelError
@@ -41,10 +40,12 @@ log = logging.getLogger("oko")
 
 DEFAULT_BPFFS: Final = Path("/sys/fs/bpf")
 _INDEX_0: Final = bytes(4)
-_MOST_WAITS: Final = 4
-"""For packets, within one change: a wait takes 8 to 16 ms, a new image some 4 and what its rules take."""
-_GROWING: Final = ("arguments", "unions")
-"""Maps that rules refer to, and to which elements may be added while packets read them."""
+
+_WAIT_COST: Final = 12_000_000
+"""What it takes to wait for packets, ns; measured: 8 to 16 ms."""
+_IMAGE_COST: Final = 5_000_000
+_RULE_COST: Final = 30_000
+"""What a new image takes, ns, and each of its rules more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,11 @@ class Datapath:
         self._own = contextlib.ExitStack()
         self._maps: dict[str, Map] = {}
         self._specs: dict[str, MapSpec] = {}
+        self.swaps = 0
+        """How often an image took the place of another."""
         self._carried: dict[int, Count] = {}
         self._image: LoadedImage | None = None
-        self._inserted: tuple[str, bytes] | None = None  # the group of the last rule inserted into this image
+        self._in_flight = InFlight()
         self._links: dict[str, Link] = {}
         try:
             for directory in ("links", "maps", "programs"):
@@ -122,29 +125,38 @@ class Datapath:
         link = self._links.get(name)
         return link is None or (link.info().ifindex == ifindex and exists(ifindex))
 
-    def apply(
-        self, image: Image, fresh: Mapping[str, Map] | None = None, *, at_once: bool = False, again: bool = False
-    ) -> None:
+    def amend(self, amendment: Amendment, *, at_once: bool = False) -> bool:
+        """Change rules in the maps of the current image, while packets read them. False, and nothing has changed, if a
+        new image is the better way: with `at_once` there must be no moment in between, and packets are waited for no
+        longer than a new image would take.
+
+        Raises KernelError; the rules are as they were then.
+        """
+        current = self._image
+        if current is None or (at_once and sum(element.group is not None for element in amendment.elements) > 1):
+            return False
+        steps = self._in_flight.steps(amendment.elements)
+        if (len(steps) - 1) * _WAIT_COST > _IMAGE_COST + len(current.image.wants) * _RULE_COST:
+            return False
+        try:
+            for number, step in enumerate(steps):
+                if number:
+                    wait_for_programs()
+                _change(current.maps, step)
+        except KernelError:
+            self._swap(LoadedImage.load("oko_pipeline", current.image, self._maps))
+            raise
+        amendment.apply(current.image)
+        return True
+
+    def apply(self, image: Image, fresh: Mapping[str, Map] | None = None) -> None:
         """Let `image` decide packets from now on: every packet is decided by the old one or by the new one.
 
         `fresh` are maps of programs, by their name in the image, that take the place of those of the same name; they
         belong to the datapath once this returns.
 
-        An image that differs from the current one only by rules added to hashes is not loaded: the rules go into the
-        maps, older ones first, so that the tables in between are those that the flow_mods made one by one; with
-        `at_once` there must be none in between, and with `again` it is loaded in any case. A packet looks into one
-        group of rules after the other: before a rule goes into another group than the one before it, packets that may
-        have missed that one have to be through. An element is never changed or removed in a map that packets read: the
-        kernel would reuse it under the eyes of a reader.
-
         Raises KernelRejected and KernelError; the old image goes on then.
         """
-        current = self._image
-        if current is not None and not fresh and not again and image.same_shape(current.image):
-            added = _additions(current.image, image)
-            if added is not None and _is_insertable(added, at_once=at_once):
-                self._insert(current, image, added)
-                return
         with contextlib.ExitStack() as undo:
             renewed = dict(fresh or {})
             for wanted in image.maps:
@@ -189,8 +201,9 @@ class Datapath:
         self._maps["programs"].update(slot.to_bytes(4, "little"), bytes(counters.PROGRAM.size))
 
     def settle(self) -> None:
-        """Wait until every packet that an earlier image decides has been decided. Raises KernelError."""
+        """Wait until every packet that is being decided now has been. Raises KernelError."""
         wait_for_programs()
+        self._in_flight.clear()
 
     def clear(self, slots: Collection[int]) -> dict[int, Count]:
         """Set the counters in these slots, where no packet counts, to zero. Returns what they were. Raises
@@ -251,6 +264,11 @@ class Datapath:
         values = self._stub_maps["fallthrough"].lookup_percpu(_INDEX_0) or ()
         return sum(int.from_bytes(value, "little") for value in values)
 
+    def run_time(self) -> tuple[int, int]:
+        """What the kernel has measured while it was told to: packets, and the ns that stub and image took for them."""
+        info = self._stub.info()
+        return info.run_count, info.run_time_ns
+
     def close(self) -> None:
         """Give up every descriptor. The pins stay, and with them the datapath."""
         self._own.close()
@@ -280,22 +298,10 @@ class Datapath:
             loaded.close()
             raise
         if self._image is not None:
+            self.swaps += 1
             self._image.close()
-        self._image, self._inserted = loaded, None
-
-    def _insert(self, current: LoadedImage, image: Image, added: list[tuple[str, bytes, bytes]]) -> None:
-        try:
-            for name, key, value in added:
-                group = _group_of(name, key)
-                if group is not None:
-                    if self._inserted not in (None, group):
-                        wait_for_programs()
-                    self._inserted = group
-                current.maps[name].update(key, value)
-        except KernelError:
-            self._swap(LoadedImage.load("oko_pipeline", current.image, self._maps))
-            raise
-        current.image = image
+        self._image = loaded
+        self._in_flight.clear()
 
     def _carry(self, counted: Map) -> None:
         """Remember what stands in counters that no image uses any more, once no packet counts there."""
@@ -381,33 +387,17 @@ def _load_stub(stub: Program, maps: Mapping[str, Map]) -> LoadedProgram:
     return load_program("oko_stub", isa.encode(stub.instructions), stub.license, references=references)
 
 
-def _additions(old: Image, new: Image) -> list[tuple[str, bytes, bytes]] | None:
-    """The elements that turn the maps of `old` into those of `new`, if it takes no more than that: (map, key, value).
-    First what rules refer to, then the rules, the older first."""
-    referred: list[tuple[str, bytes, bytes]] = []
-    rules: list[tuple[str, bytes, bytes]] = []
-    for before, after in zip(old.maps, new.maps, strict=True):
-        if before.entries == after.entries:
-            continue
-        is_rules = before.name.startswith(RULES)
-        if not (is_rules or before.name in _GROWING) or not before.entries.items() <= after.entries.items():
-            return None
-        added = rules if is_rules else referred
-        added += ((after.name, key, after.entries[key]) for key in after.entries.keys() - before.entries.keys())
-    return referred + sorted(rules, key=lambda element: age_of(element[2]))
-
-
-def _group_of(name: str, key: bytes) -> tuple[str, bytes] | None:
-    """The group of hashed rules that an element belongs to, None if it is no rule."""
-    return (name, key[:WORD]) if name.startswith(RULES) else None
-
-
-def _is_insertable(added: list[tuple[str, bytes, bytes]], *, at_once: bool) -> bool:
-    """Whether additions are made to the live maps: of rules that must come at once there may be one, and others may not
-    go to and fro between groups, where each change of the group costs a wait."""
-    groups = [group for name, key, _ in added if (group := _group_of(name, key)) is not None]
-    changes = sum(one != other for one, other in pairwise(groups))
-    return len(groups) <= 1 if at_once else changes <= _MOST_WAITS
+def _change(maps: Mapping[str, Map], elements: Iterable[Element]) -> None:
+    """Write and remove elements, in any order but that what rules refer to comes before them. Raises KernelError."""
+    written: dict[str, list[tuple[bytes, bytes]]] = {}
+    for element in elements:
+        if element.value is not None:
+            written.setdefault(element.map, []).append((element.key, element.value))
+    for name, entries in written.items():
+        maps[name].update_batch(entries)
+    for element in elements:
+        if element.value is None:
+            maps[element.map].delete(element.key)
 
 
 def _sum(values: tuple[bytes, ...]) -> Count:

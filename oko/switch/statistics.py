@@ -183,13 +183,12 @@ class Statistics:
     def _tables(self) -> Iterator[TableStats]:
         """Into a later table comes what rules send there; what a meter or a TTL stops on the way is taken for having
         come. So it is known how many found no rule in later tables, and of all the others that it was in the first."""
-        rules, matched, sent = Counter[int](), Counter[int](), Counter[int]()
-        for entry in self._bridge.tables:
-            packets = self._bridge.count(entry.slot).packets
-            rules[entry.rule.table] += 1
-            matched[entry.rule.table] += packets
-            if entry.rule.goto is not None:
-                sent[entry.rule.goto] += packets
+        rules = Counter(entry.rule.table for entry in self._bridge.tables)
+        matched, sent = Counter[int](), Counter[int]()
+        for (table, goto), packets in self._bridge.wins().items():
+            matched[table] += packets
+            if goto is not None:
+                sent[goto] += packets
         missed = {table: max(0, sent[table] - matched[table]) for table in range(1, TABLES)}
         missed[0] = max(0, self._bridge.drops()[Drop.MISS].packets - sum(missed.values()))
         for table in range(TABLES):

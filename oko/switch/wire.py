@@ -19,6 +19,7 @@ from ofext.constants import (
 )
 from ofext.extension import Observe, Unobserve
 from oko.errors import BadFlowMod, BadGroup, BadMeter
+from oko.flow.change import Change
 from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
 from oko.flow.observer import Observer, ObserverMod
@@ -33,9 +34,6 @@ _SEND_REMOVED: Final = int(FlowModFlag.SEND_FLOW_REM)
 _CHECK_OVERLAP: Final = int(FlowModFlag.CHECK_OVERLAP)
 _RESET_COUNTS: Final = int(FlowModFlag.RESET_COUNTS)
 
-_DELETES: Final = (Command.DELETE, Command.DELETE_STRICT)
-
-Change = FlowMod | GroupMod | MeterMod | ObserverMod
 ChangeMessage = messages.FlowMod | messages.GroupMod | messages.MeterMod | Observe | Unobserve
 """The messages that say a change."""
 
@@ -77,7 +75,7 @@ def write_flow_mod(mod: FlowMod) -> messages.FlowMod:
         out_group=GROUP_ANY if mod.out_group is None else mod.out_group,
         flags=flags,
         match=write_match(rule.match),
-        instructions=() if mod.command in _DELETES else write_instructions(rule.instructions),
+        instructions=() if mod.command.is_delete else write_instructions(rule.instructions),
     )
 
 
@@ -91,7 +89,7 @@ def read_flow_mod(message: messages.FlowMod) -> FlowMod:
     flags = message.flags
     if flags & ~_FLAGS:
         raise BadFlowMod(f"flags {flags & ~_FLAGS:#x} are none of a flow_mod's", reason="bad-flags")
-    if command in _DELETES:
+    if command.is_delete:
         return _read_delete(command, message)
     if message.buffer_id != NO_BUFFER:
         raise no_buffer(message.buffer_id)

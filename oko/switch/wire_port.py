@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import astuple
 from typing import Final
 
-from ofext.constants import PortState
+from ofext.constants import PortConfig, PortState
 from ofext.multipart import Port as WirePort
 from ofext.multipart import PortStats
 from oko.errors import PortError
@@ -21,9 +21,15 @@ _COUNTERS: Final = 12
 
 
 def write_port(bridge: Bridge, port: Port) -> WirePort:
-    """The description of a port. One whose interface is gone is down for ever."""
-    live = bridge.is_live(port) and bridge.is_up(port)
-    return WirePort(port.number, port.mac, port.name, state=PortState.LIVE if live else PortState.LINK_DOWN)
+    """The description of a port. One whose interface is gone is down, and blocked as no link is that is only down."""
+    config = PortConfig(0)
+    if not bridge.is_live(port):
+        state = PortState.LINK_DOWN | PortState.BLOCKED
+    else:
+        state = PortState.LIVE if bridge.is_up(port) else PortState.LINK_DOWN
+        if not bridge.is_enabled(port):
+            config = PortConfig.PORT_DOWN
+    return WirePort(port.number, port.mac, port.name, config, state)
 
 
 def write_port_stats(bridge: Bridge, port: Port) -> PortStats:

@@ -75,6 +75,11 @@ def state(status: PortStatus) -> tuple[int, bool]:
 def test_a_port_that_comes_back_is_a_port_again(switch: Switch) -> None:
     controller = switch.begin()
     controller.add("in_port=1,actions=output:2", "in_port=2,actions=output:1")
+    switch.ip("host2", "link set eth0 down")
+    assert state(controller.hear(PortStatus)) == (2, True)
+    assert "down" in switch.output("oko", "bridge", "show", BRIDGE)
+    switch.ip("host2", "link set eth0 up")
+    assert state(controller.hear(PortStatus)) == (2, False)
     switch.ip(SWITCH, "link del p2")
     assert state(controller.hear(PortStatus)) == (2, True)
     switch.wires[1].send(frame())

@@ -32,7 +32,7 @@ def stage(tmp_path: Path) -> Stage:
         pytest.param(("oko-load", BRIDGE, "65536", "x.o"), "65536 is not in the range", id="program 65536"),
         pytest.param(("okod",), "name the bridge with --standalone BRIDGE", id="not standalone"),
         pytest.param(("okod", "--standalone", "b", "--port", "p1"), "'p1' is no port: write INTERFACE=", id="port"),
-        pytest.param(("okod", "--standalone", "b", "--listen", "x"), "'x' is no listener: write ptcp:", id="listener"),
+        pytest.param(("okod", "--standalone", "b", "--listen", "x"), "'x' is no endpoint: write tcp:", id="listener"),
     ],
 )
 def test_wrong_usage(stage: Stage, words: tuple[str, ...], complaint: str) -> None:

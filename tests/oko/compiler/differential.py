@@ -11,8 +11,9 @@ from oko.compiler.compile import compile_image
 from oko.compiler.image import Filter
 from oko.compiler.meter import unpack_meter
 from oko.errors import BadAction, FlowError, LimitExceeded
+from oko.flow.change import Change
 from oko.replay.engine import KernelEngine, ReferenceEngine
-from tests.oko.compiler.generator import PORTS, PROGRAMS, Case, Change
+from tests.oko.compiler.generator import PORTS, PROGRAMS, Case
 from tests.oko.compiler.objects import filter_program, runtime
 from tests.oko.compiler.test_pipeline import contents
 from verifier.program import Program

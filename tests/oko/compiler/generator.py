@@ -40,13 +40,13 @@ from oko.flow.action import (
     WriteActions,
     WriteMetadata,
 )
-from oko.flow.consistency import check_instructions
+from oko.flow.change import Change
 from oko.flow.fields import BY_NAME, FIELDS, FILTER_PROG, Field
 from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.headers import parse
 from oko.flow.match import Condition, Match, implied
 from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
-from oko.flow.observer import Observer
+from oko.flow.observer import Observer, ObserverMod
 from oko.flow.port import PortState
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.tables import Tables
@@ -58,8 +58,6 @@ _MACS: Final = tuple(bytes.fromhex(mac) for mac in ("020000000001", "02000000000
 _IPV4: Final = tuple(bytes(address) for address in ((10, 0, 0, 1), (10, 0, 1, 2), (192, 0, 2, 1)))
 _IPV6: Final = tuple(bytes.fromhex(address) for address in ("fe80" + "00" * 13 + "01", "20010db8" + "00" * 11 + "02"))
 _L4_PORTS: Final = (0, 53, 80, 443)
-
-Change = FlowMod | GroupMod | MeterMod | Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +81,8 @@ class Case:
         """The tables that the changes make."""
         tables = Tables()
         for change in self.changes:
-            carry_out(tables, change)
+            tables.change(change)
         return tables
-
-
-def carry_out(tables: Tables, change: Change) -> None:
-    """Raises FlowError."""
-    match change:
-        case FlowMod():
-            check_instructions(change.rule.match, change.rule.instructions)
-            tables.apply(change)
-        case GroupMod():
-            tables.apply_group(change)
-        case MeterMod():
-            tables.apply_meter(change)
-        case Observer():
-            tables.observe(change)
 
 
 def case(number: int) -> Case:
@@ -132,7 +116,7 @@ class _Maker:
             wanted += (self._observer() for _ in range(random.randint(1, 3)))
         for change in wanted:
             try:
-                carry_out(tables, change)
+                tables.change(change)
                 self._case.changes.append(change)
             except FlowError:
                 continue
@@ -250,11 +234,11 @@ class _Maker:
             for value in sorted(values)
         ]
 
-    def _observer(self) -> Observer:
+    def _observer(self) -> ObserverMod:
         random = self._random
         match = Match.of(self._match(program=False).conditions)
         program = Condition(FILTER_PROG, random.choice(PROGRAMS), FILTER_PROG.full)
-        return Observer(random.choice(TABLES), Match.of((*match.conditions, program)))
+        return ObserverMod(Observer(random.choice(TABLES), Match.of((*match.conditions, program))))
 
     def _match(self, *, program: bool = True) -> Match:
         """A match that one of the packets meets, or nearly."""

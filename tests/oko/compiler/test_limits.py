@@ -7,16 +7,17 @@ from functools import cache
 
 import pytest
 
-from oko.compiler.compile import DATA_LIMIT, INSTRUCTION_LIMIT, MAP_LIMIT
+from oko.compiler.compile import ARGUMENTS_LIMIT, DATA_LIMIT, INSTRUCTION_LIMIT, MAP_LIMIT
 from oko.compiler.counters import PROGRAM_LIMIT
 from oko.compiler.image import Image
 from oko.compiler.link import FUNCTION_LIMIT
 from oko.compiler.lookup import RULES
+from oko.compiler.lowering import WAY_LIMIT
 from oko.compiler.portset import LIST_LIMIT, PORT_LIMIT
 from oko.errors import BadFlowMod, LimitExceeded, Rejected
 from oko.flow.action import LAST_TABLE, GotoTable, Group, Output
 from oko.flow.group import GroupType
-from oko.flow.rule import Rule
+from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.flow.text import parse_rule
 from tests.oko.compiler.objects import compiled
@@ -344,6 +345,38 @@ def test_data_of_a_list_of_actions() -> None:
 
 def of_buckets(count: int) -> Tables:
     return tables_of(group(1, GroupType.SELECT, *(bucket(1 + n % 2) for n in range(count))), rule("", Group(1)))
+
+
+def test_data_of_all_actions() -> None:
+    """Each takes as much as the longest, and a quarter is left free."""
+    most = ARGUMENTS_LIMIT // DATA_LIMIT * 4 // 5
+    tables = of_buckets(DATA_LIMIT // 16 - 1)
+    for n in range(most):
+        tables.change(FlowMod(Command.ADD, parse_rule(f"dl_src={mac(n)},actions=set_field:{mac(n)}->eth_dst,output:1")))
+    image = image_of(tables, ports=TWO_PORTS)
+    (arguments,) = (found for found in image.maps if found.name == "arguments")
+    assert len(arguments.entries) == most + 1
+    assert arguments.spec.value_size * arguments.spec.max_entries == ARGUMENTS_LIMIT
+    tables.change(FlowMod(Command.ADD, parse_rule(f"dl_src={mac(most)},actions=set_field:{mac(most)}->eth_dst")))
+    with pytest.raises(LimitExceeded, match="bytes of the data of all actions") as raised:
+        image_of(tables, ports=TWO_PORTS)
+    assert (raised.value.used, raised.value.limit) == (2 * ARGUMENTS_LIMIT, ARGUMENTS_LIMIT)
+
+
+def test_ways_to_a_table() -> None:
+    """Table 2 is reached with each output of table 0 beside each that table 1 writes, and then in one way more."""
+    each = 128
+    ports = {number: 1000 + number for number in range(1, 2 * each + 1)}
+    flows = [f"dl_src={mac(n)},actions=output:{n + 1},goto_table:1" for n in range(each)]
+    flows += (
+        f"table=1,dl_dst={mac(n)},actions=write_actions(output:{each + n + 1}),goto_table:2"
+        for n in range(WAY_LIMIT // each)
+    )
+    flows += ("table=2,actions=goto_table:3", "table=3,actions=clear_actions")
+    assert image_of(written(*flows), ports=ports).wants
+    with pytest.raises(LimitExceeded, match="ways in which packets come to a table") as raised:
+        image_of(written("priority=1,actions=goto_table:2", *flows), ports=ports)
+    assert (raised.value.used, raised.value.limit) == (WAY_LIMIT + 1, WAY_LIMIT)
 
 
 # ---- instructions

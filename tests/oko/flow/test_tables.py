@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -211,7 +212,6 @@ WRONG_TABLES = {
     "delete": FlowMod(Command.DELETE, rule("", table=254)),
     "strict delete": FlowMod(Command.DELETE_STRICT, rule("", table=255)),
     "add, meant for all": FlowMod(Command.ADD, rule(""), all_tables=True),
-    "modify, meant for all": FlowMod(Command.MODIFY_STRICT, rule(""), all_tables=True),
 }
 
 
@@ -456,7 +456,7 @@ def test_a_modified_group_keeps_its_counters_but_not_its_buckets() -> None:
     after = tables.groups[1]
     assert after.spec == GroupSpec(1, GroupType.SELECT, (bucket(3),))
     assert (after.slot, after.slots, after.installed) == (1, (4,), 1)
-    assert (tables.slots, tables.used_slots()) == (5, {0, 1, 4})
+    assert (tables.slots, tables.unused_slots) == (5, {2, 3})
 
 
 def test_with_a_group_go_the_rules_that_use_it() -> None:
@@ -662,18 +662,53 @@ MODS = st.one_of(
 )
 
 
-def carry_out(tables: Tables, mod: FlowMod | GroupMod | MeterMod) -> None:
-    match mod:
-        case FlowMod():
-            tables.apply(mod)
-        case GroupMod():
-            tables.apply_group(mod)
-        case MeterMod():
-            tables.apply_meter(mod)
-
-
 def state(tables: Tables) -> tuple[object, ...]:
     return (list(tables), dict(tables.groups), dict(tables.meters), tables.slots, tables.meter_slots)
+
+
+@given(st.lists(MODS, max_size=20), st.lists(MODS, max_size=20), st.lists(MODS, max_size=20))
+def test_what_is_rolled_back_never_was(
+    before: list[FlowMod | GroupMod | MeterMod],
+    undone: list[FlowMod | GroupMod | MeterMod],
+    after: list[FlowMod | GroupMod | MeterMod],
+) -> None:
+    tables, others = Tables(), Tables()
+
+    def change(mods: list[FlowMod | GroupMod | MeterMod], *changed: Tables) -> None:
+        for each in changed:
+            for mod in mods:
+                with suppress(FlowError):
+                    each.change(mod)
+
+    change(before, tables, others)
+    tables.begin()
+    change(undone, tables)
+    tables.rollback()
+    assert not tables.in_transaction
+    assert (state(tables), tables.unused_slots) == (state(others), others.unused_slots)
+    for each in (tables, others):
+        each.release(each.unused_slots)
+    change(after, tables, others)
+    assert (state(tables), tables.ranked()) == (state(others), others.ranked())
+
+
+@given(st.lists(MODS, max_size=20), st.lists(MODS, max_size=20))
+def test_a_delta_is_what_differs(
+    before: list[FlowMod | GroupMod | MeterMod], mods: list[FlowMod | GroupMod | MeterMod]
+) -> None:
+    tables = Tables()
+    for mod in before:
+        with suppress(FlowError):
+            tables.change(mod)
+    old, others = set(tables), (dict(tables.groups), dict(tables.meters))
+    tables.begin()
+    for mod in mods:
+        with suppress(FlowError):
+            tables.change(mod)
+    delta = tables.delta()
+    assert (set(delta.added), set(delta.removed)) == (set(tables) - old, old - set(tables))
+    assert delta.added == tuple(sorted(delta.added, key=lambda entry: entry.age))
+    assert delta.rules_only == (others == (dict(tables.groups), dict(tables.meters)))
 
 
 @given(st.lists(MODS, max_size=30))
@@ -682,16 +717,17 @@ def test_whatever_happens_the_tables_hold_together(mods: list[FlowMod | GroupMod
     itself, what is refused changes nothing, and the ranking is never stale."""
     tables = Tables()
     for mod in mods:
-        before, used, used_meters = state(tables), tables.used_slots(), tables.used_meter_slots()
+        before = state(tables)
         tables.ranked()
         try:
-            carry_out(tables, mod)
+            tables.change(mod)
         except FlowError:
             assert state(tables) == before
         counted = [entry.slot for entry in tables]
         counted += [slot for entry in tables.groups.values() for slot in (entry.slot, *entry.slots)]
         assert len(counted) == len(set(counted))
-        assert tables.used_slots() == set(counted)
+        assert not tables.unused_slots.intersection(counted)
+        assert not tables.unused_meter_slots & tables.used_meter_slots()
         assert max(counted, default=-1) < tables.slots
         assert len({entry.age for entry in tables}) == len(tables)
         assert list(tables.ranked()) == sorted(tables, key=lambda entry: entry.rank)
@@ -701,8 +737,8 @@ def test_whatever_happens_the_tables_hold_together(mods: list[FlowMod | GroupMod
             assert {i.number for i in entry.rule.instructions if isinstance(i, Meter)} <= set(tables.meters)
         for number in tables.groups:
             assert number not in reached(tables, number)
-        tables.release(used - tables.used_slots())
-        tables.release_meters(used_meters - tables.used_meter_slots())
+        tables.release(tables.unused_slots)
+        tables.release_meters(tables.unused_meter_slots)
     assert tables.slots <= 2 * (5 + 3 * 3)
     assert tables.meter_slots <= 3 + 1
 
@@ -745,3 +781,30 @@ def test_groups_reach_only_so_many_buckets() -> None:
         chain(tables, 13, buckets=2)
     assert raised.value.reason == "out-of-buckets"
     assert len(tables.groups) == 12
+
+
+# ---- modifies of OpenFlow 1.0
+
+
+def test_a_modify_that_finds_none_adds() -> None:
+    tables = tables_of("priority=5,ip,actions=2")
+    tables.apply(FlowMod(Command.MODIFY, rule("priority=7,in_port=1", Output(1)), all_tables=True, new_cookie=9))
+    (entry,) = (entry for entry in tables if entry.rule.priority == 7)
+    assert (entry.rule.table, entry.rule.cookie, entry.rule.actions) == (0, 9, (Output(1),))
+    tables.apply(FlowMod(Command.MODIFY, rule("arp", Output(1)), 1, new_cookie=9))
+    assert len(tables) == 2
+
+
+def test_a_modify_of_all_tables_gives_a_cookie() -> None:
+    tables = tables_of(*(rule("ip", Output(1), table=table, cookie=5) for table in (0, 7)))
+    before = {entry.rule.table: entry.slot for entry in tables}
+    tables.apply(FlowMod(Command.MODIFY, rule("", Output(2)), all_tables=True, new_cookie=9))
+    assert {entry.rule.table: entry.slot for entry in tables} == before
+    assert {(entry.rule.cookie, entry.rule.actions) for entry in tables} == {(9, (Output(2),))}
+
+
+def test_a_modify_that_one_table_cannot_do_changes_none() -> None:
+    tables = tables_of(*(rule("ip", Output(1), table=table) for table in (0, 7)))
+    with pytest.raises(BadInstruction):
+        tables.apply(FlowMod(Command.MODIFY, rule("", GotoTable(5)), all_tables=True))
+    assert {entry.rule.actions for entry in tables} == {(Output(1),)}

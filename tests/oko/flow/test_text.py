@@ -19,7 +19,6 @@ from oko.flow.text import (
     parse_flow_mod,
     parse_lines,
     parse_rule,
-    parse_rules,
     parse_selection,
     print_rule,
 )
@@ -400,12 +399,15 @@ def test_any_text_is_a_rule_or_a_flow_error(text: str) -> None:
 
 def test_a_file_of_rules() -> None:
     lines = ["# a comment", "", "priority=1,actions=1 # one\n", "   \t", " ip,actions=drop\n"]
-    assert parse_rules(lines, "flows.txt") == [parse_rule("priority=1,actions=1"), parse_rule("ip,actions=drop")]
+    assert parse_lines(parse_rule, lines, "flows.txt") == [
+        parse_rule("priority=1,actions=1"),
+        parse_rule("ip,actions=drop"),
+    ]
 
 
 def test_an_error_in_a_file_names_file_and_line() -> None:
     with pytest.raises(BadAction, match=r"^flows\.txt:3: .*NORMAL") as refused:
-        parse_rules(["actions=1", "# actions=normal", "actions=normal"], "flows.txt")
+        parse_lines(parse_rule, ["actions=1", "# actions=normal", "actions=normal"], "flows.txt")
     assert refused.value.reason == "bad-out-port"
 
 

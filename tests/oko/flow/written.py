@@ -48,11 +48,9 @@ def tables_of(*parts: Rule | GroupMod | MeterMod | str) -> Tables:
     tables = Tables()
     for now, part in enumerate(parts):
         match part:
-            case GroupMod():
-                tables.apply_group(part, now=now)
-            case MeterMod():
-                tables.apply_meter(part, now=now)
+            case GroupMod() | MeterMod():
+                tables.change(part, now=now)
             case _:
                 made = parse_rule(part) if isinstance(part, str) else part
-                tables.apply(FlowMod(Command.ADD, made), now=now)
+                tables.change(FlowMod(Command.ADD, made), now=now)
     return tables

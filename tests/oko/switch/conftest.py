@@ -15,6 +15,7 @@ import pytest
 
 from oko.compiler.packet_in import PacketInRecord
 from oko.errors import OkoError
+from oko.flow.change import Change
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.group_text import parse_group
 from oko.flow.meter import MeterCommand, MeterMod
@@ -23,7 +24,7 @@ from oko.flow.rule import Command, FlowMod
 from oko.flow.text import parse_rule, parse_selection
 from oko.kernel.maps import Map
 from oko.kernel.namespace import run_in
-from oko.switch.bridge import Bridge, Change, Event
+from oko.switch.bridge import Bridge, Event
 from oko.switch.datapath import Count, Datapath
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port, PortSpec

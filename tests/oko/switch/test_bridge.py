@@ -12,13 +12,14 @@ import pytest
 from oko.compiler.packet_in import PacketInRecord
 from oko.errors import BadAction, BadGroup, BundleFailed, KernelError, LimitExceeded, OkoError, PortError
 from oko.flow.action import CONTROLLER, TABLE, Action, Group, Output
+from oko.flow.change import Change
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.group_text import parse_group
 from oko.flow.meter import MeterCommand, MeterMod
 from oko.flow.meter_text import parse_meter
 from oko.flow.rule import Command, FlowMod
 from oko.flow.text import parse_rule, parse_selection
-from oko.switch.bridge import Change, Removed
+from oko.switch.bridge import Removed
 from oko.switch.datapath import Count
 from oko.switch.loaded_image import LoadedImage
 from oko.switch.timeouts import SECOND, RemovalReason
@@ -159,7 +160,7 @@ def test_what_comes_and_goes_in_one_change_is_told_and_keeps_nothing(rig: Rig) -
     for _ in range(3):
         rig.inside(lambda: rig.bridge.change_together(mods))
     assert (rig.bridge.tables.slots, rig.bridge.tables.meter_slots) == before
-    assert rig.bridge.tables.unused_slots() == rig.bridge.tables.unused_meter_slots() == set()
+    assert rig.bridge.tables.unused_slots == rig.bridge.tables.unused_meter_slots == set()
 
 
 def test_a_rule_that_is_replaced_has_the_timeouts_of_the_new_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_no_packet_sees_a_rule_without_those_inserted_before(
 ) -> None:
     """A packet looks into one group after the other. One that was through with the first when a rule came there must
     not find a later rule in the second."""
-    assert rig.add(*hosts(0, 40), *(rule.replace("dl_dst", "dl_src") for rule in hosts(0, 40))) == []
+    assert rig.add(*hosts(0, 600), *(rule.replace("dl_dst", "dl_src") for rule in hosts(0, 600))) == []
     pipeline, waited = rig.pipeline(), 0
 
     def wait() -> None:
@@ -64,35 +65,67 @@ def test_no_packet_sees_a_rule_without_those_inserted_before(
 
     monkeypatch.setattr(datapath, "wait_for_programs", wait)
     fields = ["dl_dst" if kind == "t" else "dl_src" for kind in targets]
-    new = [rule.replace("dl_dst", field) for rule, field in zip(hosts(100, len(fields)), fields, strict=True)]
+    new = [rule.replace("dl_dst", field) for rule, field in zip(hosts(1000, len(fields)), fields, strict=True)]
     assert rig.add(*new) == []
     assert (waited, rig.pipeline() != pipeline) == (waits, swapped)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda rig: rig.add("in_port=1,actions=output:2"), id="new mask"),
-        pytest.param(lambda rig: rig.add(hosts(0, 1)[0].replace("output:2", "drop")), id="changed action"),
-        pytest.param(lambda rig: rig.delete("dl_dst=02:00:00:00:00:00"), id="deleted rule"),
-    ],
-)
-def test_other_changes_swap_the_image(rig: Rig, change: object) -> None:
-    assert rig.add(*hosts(0, 100)) == []
+CHANGES = [
+    pytest.param(lambda rig: rig.add("in_port=1,actions=output:2"), True, id="new mask"),
+    pytest.param(lambda rig: rig.add(hosts(0, 1)[0].replace("output:2", "output:1")), True, id="new port"),
+    pytest.param(lambda rig: rig.add(hosts(0, 1)[0].replace("output:2", "drop")), False, id="changed action"),
+    pytest.param(lambda rig: rig.add("priority=40000," + hosts(0, 1)[0]), False, id="better rule of the same match"),
+    pytest.param(lambda rig: rig.add("priority=9," + hosts(0, 1)[0]), False, id="worse rule of the same match"),
+    pytest.param(lambda rig: rig.delete("dl_dst=02:00:00:00:00:00"), False, id="deleted rule"),
+    pytest.param(lambda rig: rig.delete("dl_dst=02:00:00:00:00:00/ff:ff:ff:ff:ff:c0"), False, id="deleted rules"),
+]
+
+
+@pytest.mark.parametrize(("change", "swapped"), CHANGES)
+def test_only_what_the_code_cannot_do_takes_a_new_image(
+    rig: Rig, change: Callable[[Rig], list[object]], swapped: bool
+) -> None:
+    assert rig.add(*hosts(0, 100), "priority=1,actions=drop") == []
     pipeline = rig.pipeline()
-    assert callable(change)
     assert change(rig) == []
-    assert rig.pipeline() != pipeline
+    assert (rig.pipeline() != pipeline) == swapped
+
+
+def test_memory_of_a_deleted_rule_is_not_reused_under_readers_eyes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives it to the next rule that comes, at once: before that, packets have to be through."""
+    assert rig.add(*hosts(0, 100)) == []
+    pipeline, waited = rig.pipeline(), 0
+
+    def wait() -> None:
+        nonlocal waited
+        waited += 1
+        wait_for_programs()
+
+    monkeypatch.setattr(datapath, "wait_for_programs", wait)
+    deleted, added = parse_selection("dl_dst=02:00:00:00:00:07"), FlowMod(Command.ADD, parse_rule(hosts(200, 1)[0]))
+    assert rig.change(deleted, added) == []
+    assert waited == 1  # Before the counters of the deleted rule are given back: what came, came into fresh memory.
+    assert rig.add(hosts(201, 1)[0]) == []
+    assert waited == 1
+    assert rig.pipeline() == pipeline
 
 
 def test_data_that_rules_read_are_never_written(rig: Rig) -> None:
     """Not even when they were all zeros, which a map has by itself."""
     rule = "dl_dst=02:00:00:00:01:00,actions=set_field:{}->eth_src,goto_table:1"
     assert rig.add(*hosts(0, 40), rule.format("00:00:00:00:00:00")) == []
-    pipeline = rig.pipeline()
+    before = arguments(rig)
     changed = parse_rule(rule.format("02:00:00:00:00:99"))
     assert rig.change(FlowMod(Command.MODIFY_STRICT, changed)) == []
-    assert rig.pipeline() != pipeline
+    assert before.items() <= arguments(rig).items()
+    assert len(arguments(rig)) == len(before) + 1
+
+
+def arguments(rig: Rig) -> dict[bytes, bytes]:
+    """The data of actions, by index."""
+    image = rig.bridge.image
+    assert image is not None
+    return next(dict(each.entries) for each in image.maps if each.name == "arguments")
 
 
 @pytest.mark.parametrize("others", [0, 100], ids=["compared", "hashed"])

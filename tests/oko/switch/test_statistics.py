@@ -42,6 +42,7 @@ from ofext.multipart import (
     TableStatsReply,
     TableStatsRequest,
 )
+from oko.flow.text import parse_flow_mod
 from oko.switch.table_features import table_features
 from tests.oko.kernel.waiting import wait_until
 from tests.oko.switch.conftest import Rig
@@ -65,6 +66,15 @@ def selected(peer: Peer, **fields: int) -> list[int]:
     return [flow.cookie for flow in body.entries]
 
 
+def tables(peer: Peer) -> dict[int, tuple[int, int, int]]:
+    """By number the rules, the packets looked up and those that a rule won, of tables that have any."""
+    body = peer.report(TableStatsRequest())
+    assert isinstance(body, TableStatsReply)
+    assert len(body.entries) == 254
+    counts = {table.table_id: (table.active_count, table.lookup_count, table.matched_count) for table in body.entries}
+    return {number: count for number, count in counts.items() if any(count)}
+
+
 def test_the_switch(peer: Peer) -> None:
     body = peer.report(DescRequest())
     assert isinstance(body, Desc)
@@ -79,8 +89,16 @@ def test_ports(rig: Rig, peer: Peer) -> None:
     first, second = rig.bridge.ports
     assert [(port.port_no, port.name, port.hw_addr, port.state) for port in body.entries] == [
         (1, "p1", first.mac, PortState.LIVE),
-        (2, "p2", second.mac, PortState.LINK_DOWN),
+        (2, "p2", second.mac, PortState.LINK_DOWN | PortState.BLOCKED),
     ]
+
+
+def test_a_port_whose_link_is_down_is_not_blocked(rig: Rig, peer: Peer) -> None:
+    rig.attach()
+    rig.inside(lambda: subprocess.run(["ip", "link", "set", "h2", "down"], check=True))
+    rig.inside(rig.bridge.refresh_ports)
+    assert isinstance(body := peer.report(PortDescRequest()), PortDescReply)
+    assert [port.state for port in body.entries] == [PortState.LIVE, PortState.LINK_DOWN]
 
 
 def test_ports_count(rig: Rig, peer: Peer) -> None:
@@ -135,11 +153,28 @@ def test_tables_count(rig: Rig, peer: Peer) -> None:
     rig.send("h1", HOST, 3)
     rig.send("h1", "02:00:00:00:00:09", 2)
     rig.send("h2", HOST, 4)
-    body = peer.report(TableStatsRequest())
-    assert isinstance(body, TableStatsReply)
-    assert len(body.entries) == 254
-    counts = {table.table_id: (table.active_count, table.lookup_count, table.matched_count) for table in body.entries}
-    assert {number: count for number, count in counts.items() if any(count)} == {0: (1, 9, 5), 3: (1, 5, 3)}
+    assert tables(peer) == {0: (1, 9, 5), 3: (1, 5, 3)}
+
+
+def test_what_tables_have_counted_stays_when_rules_go(rig: Rig, peer: Peer) -> None:
+    rig.attach()
+    assert peer.ask(add("in_port=1,actions=goto_table:3"), add("table=3,actions=goto_table:4")) == []
+    assert peer.ask(add("table=4,actions=output:2")) == []
+    rig.send("h1", HOST, 3)
+    assert tables(peer) == {0: (1, 3, 3), 3: (1, 3, 3), 4: (1, 3, 3)}
+    # A replaced rule keeps its counters, and now sends elsewhere.
+    assert peer.ask(add("in_port=1,actions=goto_table:4")) == []
+    assert tables(peer) == {0: (1, 3, 3), 3: (1, 3, 3), 4: (1, 3, 3)}
+    rig.send("h1", HOST, 2)
+    assert tables(peer) == {0: (1, 5, 5), 3: (1, 3, 3), 4: (1, 5, 5)}
+    assert rig.change(parse_flow_mod("reset_counts,in_port=1,actions=goto_table:3")) == []
+    assert tables(peer) == {0: (1, 5, 5), 3: (1, 3, 3), 4: (1, 5, 5)}
+    assert peer.ask(delete("")) == []
+    assert tables(peer) == {0: (0, 5, 5), 3: (0, 3, 3), 4: (0, 5, 5)}
+    # Others get the slots of those that went, and count from zero.
+    assert peer.ask(add("in_port=1,actions=goto_table:3"), add("table=3,actions=output:2")) == []
+    rig.send("h1", HOST, 1)
+    assert tables(peer) == {0: (1, 6, 6), 3: (1, 4, 4), 4: (0, 5, 5)}
 
 
 def test_table_features(peer: Peer) -> None:

@@ -16,6 +16,7 @@ from ofext.constants import GROUP_ALL, METER_ALL, MeterFlag
 from ofext.messages import Message, decode, encode
 from oko.errors import FlowError, ProtocolError
 from oko.flow.action import Output
+from oko.flow.change import Change
 from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.group_text import parse_group
 from oko.flow.match import Match
@@ -25,7 +26,6 @@ from oko.flow.observer import Observer, ObserverMod
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.text import parse_rule
 from oko.switch.wire import (
-    Change,
     ChangeMessage,
     read_change,
     read_flow_mod,

@@ -1,0 +1,172 @@
+"""`amend`: how the maps of an image change when only rules do, without compiling all tables again.
+
+That is possible when the code of the image does already what the new rules need: their masks are hashed, rules of their
+priority are looked for, what happens when they win has a template, and there is room. If anything else is the case, all
+tables are compiled anew, as after any change of groups, meters, observers, programs and ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from oko.compiler import counters
+from oko.compiler.compile import Compilation
+from oko.compiler.image import Image, Want
+from oko.compiler.in_flight import Element
+from oko.compiler.layout import Lowered
+from oko.compiler.lookup import hash_key, rule_value, rules_map, words_of
+from oko.compiler.plan import Candidate, Group, Plan, Segment
+from oko.compiler.wants import ARGUMENTS
+from oko.errors import FlowError, LimitExceeded
+from oko.flow.rule import Entry
+
+
+class _Anew(Exception):
+    """The tables have to be compiled anew."""
+
+
+@dataclass(slots=True)
+class Amendment:
+    """`elements` in the order in which they have to go into the maps, and by slot what rules want that are there then,
+    None of those that are not."""
+
+    elements: list[Element] = field(default_factory=list)
+    wants: dict[int, Want | None] = field(default_factory=dict)
+
+    def apply(self, image: Image) -> None:
+        """Let the entries and wants of `image` be what they are now."""
+        entries = {each.name: each.entries for each in image.maps}
+        for element in self.elements:
+            if element.value is None:
+                del entries[element.map][element.key]
+            else:
+                entries[element.map][element.key] = element.value
+        for slot, want in self.wants.items():
+            if want is None:
+                image.wants.pop(slot, None)
+            else:
+                image.wants[slot] = want
+
+
+def amend(compilation: Compilation, added: Iterable[Entry], removed: Iterable[Entry], slots: int) -> Amendment | None:
+    """What makes the image of `compilation` that of its tables without the rules `removed` and with `added`, which come
+    by age; None if it has to be compiled anew. Every slot in use is below `slots`.
+
+    Afterwards `compilation` is that of the new tables, but for its image; after None it is good for nothing.
+
+    First come the new rules, then those that take the place of others, then the others go. What a packet finds on the
+    way is the best of its rules that are there. When that is a new rule, it is also the best once all is done or would
+    have been before a better one came; when it is one that will go, it was the best just before it went. So each packet
+    is decided as by the tables at some moment of the changes one by one.
+    """
+    amending = _Amending(compilation)
+    try:
+        amending.require_slots(slots)
+        for entry in removed:
+            amending.remove(entry)
+        for entry in added:
+            amending.add(entry)
+    except (_Anew, FlowError, LimitExceeded):
+        return None
+    return amending.amendment()
+
+
+class _Amending:
+    """One amendment being made."""
+
+    def __init__(self, compilation: Compilation) -> None:
+        self._compilation = compilation
+        self._maps = {each.name: each for each in compilation.image.maps}
+        self._used = {name: len(each.entries) for name, each in self._maps.items()}
+        self._first_argument = compilation.wants.arguments
+        self._gone: dict[tuple[int, int], Element] = {}  # by group and value
+        self._new: list[Element] = []
+        self._replaced: list[Element] = []
+        self._wants: dict[int, Want | None] = {}
+
+    def amendment(self) -> Amendment:
+        """All of it."""
+        data = self._compilation.wants.elements(self._first_argument)
+        arguments = [Element(ARGUMENTS, key, value) for key, value in data.items()]
+        return Amendment([*arguments, *self._new, *self._replaced, *self._gone.values()], self._wants)
+
+    def require_slots(self, slots: int) -> None:
+        counted = self._maps.get("counters")
+        if counted is None or counters.counters(slots).max_entries > counted.spec.max_entries:
+            raise _Anew
+
+    def remove(self, entry: Entry) -> None:
+        self._wants[entry.slot] = None
+        plan = self._compilation.plans.get(entry.rule.table)
+        if plan is None:
+            return
+        lowered = self._compilation.layout.lower(entry.rule.match)
+        group = _group_of(plan, entry, lowered)
+        if group is None:
+            return  # It could not win.
+        if group.number is None or lowered.value in group.shadowed:
+            raise _Anew
+        del group.candidates[lowered.value]
+        self._gone[group.number, lowered.value] = self._element(group, lowered, None)
+
+    def add(self, entry: Entry) -> None:
+        rule = entry.rule
+        plan = self._compilation.plans.get(rule.table)
+        if plan is None:
+            return  # No packet comes there.
+        want = self._compilation.wants.amend(rule)
+        lowered = self._compilation.layout.lower(rule.match)
+        segment = _segment_for(plan, entry, lowered)
+        group = None if segment is None else segment.groups.get(lowered.mask)
+        if want is None or segment is None or group is None or group.number is None or rule.priority > group.reach:
+            raise _Anew
+        self._wants[entry.slot] = want
+        segment.note(entry.rank)
+        standing = group.candidates.get(lowered.value)
+        if standing is not None:
+            group.shadowed.add(lowered.value)
+            if standing.entry.rank < entry.rank:
+                return
+        group.put(Candidate(entry, lowered))
+        replaces = self._gone.pop((group.number, lowered.value), None) is not None or standing is not None
+        element = self._element(group, lowered, rule_value(entry, want), replaces=replaces)
+        if replaces:
+            self._replaced.append(element)
+            return
+        self._new.append(element)
+        self._used[element.map] += 1
+        if self._used[element.map] > self._maps[element.map].spec.max_entries:
+            raise _Anew
+
+    def _element(self, group: Group, lowered: Lowered, value: bytes | None, *, replaces: bool = False) -> Element:
+        layout, number = self._compilation.layout, group.number or 0
+        name = rules_map(len(words_of(layout, group.mask)))
+        return Element(name, hash_key(layout, number, group.mask, lowered.value), value, replaces, number, lowered)
+
+
+def _group_of(plan: Plan, entry: Entry, lowered: Lowered) -> Group | None:
+    """The group where a rule stands; None if it is one that can never win."""
+    for segment in plan.segments:
+        if segment.program != entry.rule.match.program:
+            continue
+        group = segment.groups.get(lowered.mask)
+        standing = group.candidates.get(lowered.value) if group is not None else None
+        if standing is not None and standing.entry.age == entry.age:
+            return group
+    return None
+
+
+def _segment_for(plan: Plan, entry: Entry, lowered: Lowered) -> Segment | None:
+    """A segment where a new rule may stand: what overlaps it in segments before is better, in those behind worse."""
+    rank, program = entry.rank, entry.rule.match.program
+    home: Segment | None = None
+    for segment in plan.segments:
+        if home is None and segment.program == program:
+            home = segment
+            continue
+        best, worst = segment.ranks
+        misplaced = rank < worst if home is None else best < rank
+        if misplaced and segment.overlaps(lowered):
+            return None
+    return home
