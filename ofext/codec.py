@@ -26,6 +26,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar, get_type_hints
 
 from oko.errors import LimitExceeded, ProtocolError
@@ -461,6 +462,29 @@ class Family:
 
 
 _TLV: Final = struct.Struct(">HH")
+
+
+class Recurring:
+    """What `part` reads up to the end of the structure, which is often the same: the bytes of the last `limit` values
+    are remembered, and give the same object again. Only for immutable values."""
+
+    def __init__(self, part: Part, *, limit: int = 1 << 12, longest: int = 512) -> None:
+        self.extent = part.extent
+        self._part = part
+        self._longest = longest  # bytes; of longer ones few recur
+        self._recall = lru_cache(maxsize=limit)(self._read)
+
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
+        if end - offset > self._longest:
+            return self._part.read(data, offset, end)
+        value, length = self._recall(data[offset:end])
+        return value, offset + length
+
+    def write(self, value: Any) -> bytes:
+        return self._part.write(value)
+
+    def _read(self, data: bytes) -> tuple[Any, int]:
+        return self._part.read(data, 0, len(data))
 
 
 class Padding(Enum):

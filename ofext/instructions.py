@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from .codec import U8, U16, U32, U64, Aligned, Elements, Family, Pad, Padding, Rest, fault
+from .codec import U8, U16, U32, U64, Aligned, Elements, Family, Pad, Padding, Recurring, Rest, fault
 from .constants import CONTROLLER_NO_BUFFER
 from .oxm import Oxm, OxmPart
 
@@ -251,5 +251,5 @@ Instruction = (
 )
 Instructions = Annotated[
     tuple[Instruction, ...],
-    Elements(INSTRUCTIONS, UnknownInstruction, padding=Padding.COUNTED, what=_BAD_INSTRUCTION_LEN),
+    Recurring(Elements(INSTRUCTIONS, UnknownInstruction, padding=Padding.COUNTED, what=_BAD_INSTRUCTION_LEN)),
 ]

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from oko.compiler import counters
 from oko.compiler.compile import Compilation
 from oko.compiler.image import Image, Want
 from oko.compiler.in_flight import Element
 from oko.compiler.layout import Lowered
-from oko.compiler.lookup import hash_key, rule_value, rules_map, words_of
+from oko.compiler.lookup import hash_key, map_of, rule_value
 from oko.compiler.plan import Candidate, Group, Plan, Segment
 from oko.compiler.wants import ARGUMENTS
 from oko.errors import FlowError, LimitExceeded
@@ -93,7 +92,7 @@ class _Amending:
 
     def require_slots(self, slots: int) -> None:
         counted = self._maps.get("counters")
-        if counted is None or counters.counters(slots).max_entries > counted.spec.max_entries:
+        if counted is None or slots > counted.spec.max_entries:
             raise _Anew
 
     def remove(self, entry: Entry) -> None:
@@ -141,8 +140,8 @@ class _Amending:
 
     def _element(self, group: Group, lowered: Lowered, value: bytes | None, *, replaces: bool = False) -> Element:
         layout, number = self._compilation.layout, group.number or 0
-        name = rules_map(len(words_of(layout, group.mask)))
-        return Element(name, hash_key(layout, number, group.mask, lowered.value), value, replaces, number, lowered)
+        name, key = map_of(layout.size, group.mask), hash_key(layout, number, group.mask, lowered.value)
+        return Element(name, key, value, replaces, number, lowered)
 
 
 def _group_of(plan: Plan, entry: Entry, lowered: Lowered) -> Group | None:

@@ -14,7 +14,7 @@ from oko.compiler.image import Filter, Image, ImageMap
 from oko.compiler.ingress import Ingress, emit_in_port
 from oko.compiler.layout import KeyLayout
 from oko.compiler.link import Part, from_filter, from_program, generated, link
-from oko.compiler.lookup import RULE_SIZE, hash_key, rule_value, rules_map, words_of
+from oko.compiler.lookup import RULE_SIZE, hash_key, map_of, rule_value
 from oko.compiler.lowering import Lowering
 from oko.compiler.pipeline import Pipeline, TablePlan
 from oko.compiler.plan import Plan, plan
@@ -35,7 +35,6 @@ INSTRUCTION_LIMIT: Final = 1 << 17
 """Instructions of one image. The kernel's own limit is a million, but it moves the rest of a program whenever it puts
 a few instructions in the place of one: ever more seconds for each change of the tables."""
 
-_FEWEST_RULES: Final = 1024
 _NO_PREALLOC: Final = 1
 _FILE: Final = "pipeline"
 _OWN_LICENSE: Final = "Dual BSD/GPL"
@@ -217,28 +216,18 @@ def _license(wanted: list[Filter]) -> str:
 
 def _rule_maps(pipeline: Pipeline, layout: KeyLayout) -> list[ImageMap]:
     """The maps of the hashed rules, one for each number of words."""
-    contents: dict[int, dict[bytes, bytes]] = {}
+    contents: dict[str, dict[bytes, bytes]] = {}
     for number, group in enumerate(pipeline.hashed):
-        entries = contents.setdefault(len(words_of(layout, group.mask)), {})
+        entries = contents.setdefault(map_of(layout.size, group.mask), {})
         for value, candidate in group.candidates.items():
             want = pipeline.wants[candidate.entry.slot]
             entries[hash_key(layout, number, group.mask, value)] = rule_value(candidate.entry, want)
-    return [
-        ImageMap(
-            rules_map(words),
-            MapSpec(
-                rules_map(words),
-                MapType.HASH,
-                8 + words * 8,
-                RULE_SIZE,
-                counters.power_of_two(len(entries) * 5 // 4, _FEWEST_RULES),
-                _NO_PREALLOC,
-            ),
-            shared=False,
-            entries=entries,
-        )
-        for words, entries in sorted(contents.items())
-    ]
+    maps = []
+    for name, entries in sorted(contents.items()):
+        key_size, room = len(next(iter(entries))), counters.room_for(len(entries))
+        spec = MapSpec(name, MapType.HASH, key_size, RULE_SIZE, room, _NO_PREALLOC)
+        maps.append(ImageMap(name, spec, shared=False, entries=entries))
+    return maps
 
 
 def _output_maps(sets: PortSets, interfaces: Mapping[int, int]) -> list[ImageMap]:

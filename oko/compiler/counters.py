@@ -17,12 +17,13 @@ PROGRAM: Final = struct.Struct("<QQ")
 """A value of `programs` (index: a program's slot): runs, matches. Per CPU, host order."""
 
 PROGRAM_LIMIT: Final = 64
-_FEWEST_COUNTERS: Final = 1024
+_FEWEST: Final = 1024
+_MANY: Final = 1 << 16
 
 
 def counters(slots: int) -> MapSpec:
-    """Packets and bytes of each rule, for `slots` rules. The size doubles, so that it seldom changes."""
-    return MapSpec("counters", MapType.PERCPU_ARRAY, 4, COUNTER.size, power_of_two(slots, _FEWEST_COUNTERS))
+    """Packets and bytes of each rule, for `slots` rules and more."""
+    return MapSpec("counters", MapType.PERCPU_ARRAY, 4, COUNTER.size, room_for(slots))
 
 
 DROPS: Final = MapSpec("drops", MapType.PERCPU_ARRAY, 4, COUNTER.size, len(Drop))
@@ -35,6 +36,12 @@ def program_slot(taken: set[int]) -> int:
         if slot not in taken:
             return slot
     raise LimitExceeded("filter programs", len(taken) + 1, PROGRAM_LIMIT, advice="unload one first")
+
+
+def room_for(elements: int) -> int:
+    """How many elements a map of the tables is made for that has so many now: more of them go into it while packets
+    read it, and when it is full everything is compiled anew."""
+    return power_of_two(elements * (4 if elements < _MANY else 2), _FEWEST)
 
 
 def power_of_two(needed: int, fewest: int) -> int:

@@ -72,6 +72,12 @@ def rules_map(words: int) -> str:
     return f"{RULES}{words}"
 
 
+@lru_cache(maxsize=1 << 12)
+def map_of(layout_size: int, mask: int) -> str:
+    """The map of the hashed rules with this mask, for a key of `layout_size` bytes."""
+    return rules_map(len(_parts(layout_size, mask)))
+
+
 def hash_key(layout: KeyLayout, group: int, mask: int, value: int) -> bytes:
     """The key of a hashed rule: the number of its group, then the words that the mask looks at."""
     data = value.to_bytes(layout.size, "big")

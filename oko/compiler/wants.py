@@ -24,8 +24,6 @@ ARGUMENTS_LIMIT: Final = 1 << 28
 ARGUMENTS: Final = "arguments"
 """The map of the data."""
 
-_FEWEST_ARGUMENTS: Final = 1024
-
 _Kind = tuple[tuple[Instruction, ...], bool]
 """What decides what a rule of a table wants: its instructions, and whether it is the table-miss rule."""
 
@@ -95,7 +93,7 @@ class Wants:
         if not self._arguments:
             return []
         self._size = counters.power_of_two(max(map(len, self._arguments)), 16)
-        self._room = counters.power_of_two(len(self._arguments) * 5 // 4, _FEWEST_ARGUMENTS)
+        self._room = _room(len(self._arguments), self._size)
         if self._size * self._room > ARGUMENTS_LIMIT:
             raise LimitExceeded(
                 "bytes of the data of all actions",
@@ -162,6 +160,14 @@ class Wants:
                 advice="use fewer actions, or fewer buckets",
             )
         return self._arguments.setdefault(data, len(self._arguments)) if data else 0
+
+
+def _room(elements: int, size: int) -> int:
+    """How many elements of so many bytes the map is made for: some more, as long as that stays within the limit."""
+    room = counters.room_for(elements)
+    while size * room > ARGUMENTS_LIMIT and room // 2 >= elements:
+        room //= 2
+    return room
 
 
 def _kind(rule: Rule) -> _Kind:

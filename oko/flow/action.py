@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from oko.flow.fields import Field
@@ -221,3 +222,23 @@ def in_set_order(actions: Iterable[Action]) -> tuple[Action, ...]:
 
 def _kind(action: Action) -> tuple[type[Action], int]:
     return (type(action), action.field.oxm_field if isinstance(action, SetField) else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What the actions and instructions of a rule name, by number."""
+
+    outputs: frozenset[int]
+    groups: frozenset[int]
+    meters: frozenset[int]
+
+
+@lru_cache(maxsize=1 << 12)
+def references(instructions: tuple[Instruction, ...]) -> References:
+    """What instructions name. Remembered: many rules do the same."""
+    actions = [a for item in instructions if isinstance(item, ApplyActions | WriteActions) for a in item.actions]
+    return References(
+        frozenset(action.port for action in actions if isinstance(action, Output)),
+        frozenset(action.number for action in actions if isinstance(action, Group)),
+        frozenset(item.number for item in instructions if isinstance(item, Meter)),
+    )

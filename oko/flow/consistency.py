@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from oko.errors import BadAction, BadInstruction
@@ -127,13 +128,15 @@ def in_order(instructions: Iterable[Instruction]) -> tuple[Instruction, ...]:
     return tuple(i for i in ordered if not isinstance(i, ApplyActions | WriteActions) or i.actions)
 
 
-def check_instructions(match: Match, instructions: Iterable[Instruction]) -> None:
+def check_instructions(match: Match, instructions: tuple[Instruction, ...]) -> None:
     """Raises BadAction (match-inconsistent) if an applied action needs of a packet what neither `match` nor the
     actions before it make sure of.
 
     Written actions and those of buckets are not looked at: they are executed on whatever the packet has become by
     then, and there an action that does not fit does nothing.
     """
+    if not _any_needs(instructions):
+        return
     known = Known(match)
     for instruction in instructions:
         if not isinstance(instruction, ApplyActions):
@@ -146,6 +149,12 @@ def check_instructions(match: Match, instructions: Iterable[Instruction]) -> Non
                     reason="match-inconsistent",
                 )
             known.follow(action)
+
+
+@lru_cache(maxsize=1 << 12)
+def _any_needs(instructions: tuple[Instruction, ...]) -> bool:
+    """Whether an applied action needs anything. Remembered: many rules do the same."""
+    return any(_needs(a) for item in instructions if isinstance(item, ApplyActions) for a in item.actions)
 
 
 def _needs(action: Action) -> tuple[Prerequisite, ...]:

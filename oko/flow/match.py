@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from oko.errors import BadMatch
 from oko.flow.fields import BY_NAME, FILTER_PROG, FRAGMENT_ANY, FRAGMENT_LATER, ORDER, VLAN_PRESENT, Field, Prerequisite
@@ -29,6 +29,14 @@ class Match:
     """Conditions in the order of the field table. Build with `Match.of`, which checks them."""
 
     conditions: tuple[Condition, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.conditions))
+
+    def __hash__(self) -> int:
+        """Found out once: a match names its rule in every table it is looked up in."""
+        return self._hash
 
     @staticmethod
     def of(conditions: Iterable[Condition]) -> Match:

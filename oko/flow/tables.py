@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from oko.errors import BadAction, BadFlowMod, BadGroup, BadMatch, BadMeter
-from oko.flow.action import Action, Group, Meter, Output
+from oko.flow.action import Action, Group, references
 from oko.flow.change import Change
 from oko.flow.consistency import check_instructions
 from oko.flow.group import GroupCommand, GroupEntry, GroupMod, GroupSpec
@@ -273,31 +273,33 @@ class Tables:
                 rule = entry.rule
                 if not mod.rule.match.covers(rule.match) or (rule.cookie ^ mod.rule.cookie) & mod.cookie_mask:
                     continue
-                if deletes and mod.out_port is not None and Output(mod.out_port) not in rule.actions:
+                named = references(rule.instructions)
+                if deletes and mod.out_port is not None and mod.out_port not in named.outputs:
                     continue
-                if deletes and mod.out_group is not None and Group(mod.out_group) not in rule.actions:
+                if deletes and mod.out_group is not None and mod.out_group not in named.groups:
                     continue
                 yield entry
 
     def check_packet_out(self, actions: Collection[Action]) -> None:
         """Raises BadAction for actions that a packet-out cannot have."""
         check_action_list(actions, packet_out=True)
-        self._check_groups(actions)
+        self._check_groups(_groups_of(actions))
 
     def _check(self, mod: FlowMod) -> None:
         if mod.all_tables and mod.command is Command.ADD:
             raise BadFlowMod("a rule cannot be added to all tables: name one", reason="bad-table-id")
         check_rule(mod.rule)
         check_instructions(mod.rule.match, mod.rule.instructions)
-        self._check_groups(mod.rule.actions)
-        for instruction in mod.rule.instructions:
-            if isinstance(instruction, Meter) and instruction.number not in self._meters:
-                raise BadMeter(f"meter {instruction.number} is not there: add it first", reason="unknown-meter")
+        named = references(mod.rule.instructions)
+        self._check_groups(named.groups)
+        for number in named.meters:
+            if number not in self._meters:
+                raise BadMeter(f"meter {number} is not there: add it first", reason="unknown-meter")
 
-    def _check_groups(self, actions: Iterable[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Group) and action.number not in self._groups:
-                raise BadAction(f"group {action.number} is not there: add it first", reason="bad-out-group")
+    def _check_groups(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number not in self._groups:
+                raise BadAction(f"group {number} is not there: add it first", reason="bad-out-group")
 
     def _add(self, mod: FlowMod, now: int) -> None:
         rule = mod.rule
@@ -323,8 +325,9 @@ class Tables:
         return replace(entry, rule=rule, slot=slot)
 
     def _put(self, entry: Entry) -> None:
-        self._note(entry.rule)
-        rules, key = self._rules[entry.rule.table], _key(entry.rule)
+        table, key = entry.rule.table, _key(entry.rule)
+        self._note(table, key)
+        rules = self._rules[table]
         before = rules.get(key)
         if before is not None and before.slot != entry.slot:
             self._retired.add(before.slot)
@@ -336,17 +339,16 @@ class Tables:
     def _remove(self, entries: list[Entry]) -> list[Entry]:
         """Take rules away. Returns them."""
         for entry in entries:
-            self._note(entry.rule)
+            self._note(entry.rule.table, _key(entry.rule))
             del self._rules[entry.rule.table][_key(entry.rule)]
             self._retired.add(entry.slot)
             self._ranked.pop(entry.rule.table, None)
         return entries
 
-    def _note(self, rule: Rule) -> None:
+    def _note(self, table: int, key: _Key) -> None:
         """Remember what stands in the place of a rule that is about to change."""
-        if self._journal is not None:
-            key = _key(rule)
-            self._journal.entries.setdefault((rule.table, key), self._rules[rule.table].get(key))
+        if self._journal is not None and (table, key) not in self._journal.entries:
+            self._journal.entries[table, key] = self._rules[table].get(key)
 
     # ---- groups
 
@@ -394,7 +396,7 @@ class Tables:
                 ahead |= _needs(self._groups[number].spec)
             seen.add(number)
         for bucket in spec.buckets:
-            self._check_groups(bucket.actions)
+            self._check_groups(_groups_of(bucket.actions))
             if bucket.watch_group is not None and bucket.watch_group not in self._groups:
                 raise BadGroup(f"group {bucket.watch_group}, to be watched, is not there", reason="bad-watch")
         if _needs(spec) or spec.number in self._groups:  # else no group is larger than it was, but for this one
@@ -438,11 +440,7 @@ class Tables:
             entry = self._groups.pop(number)
             self._retired.update((entry.slot, *entry.slots))
         return self._remove(
-            [
-                entry
-                for entry in self
-                if any(isinstance(action, Group) and action.number in numbers for action in entry.rule.actions)
-            ]
+            [entry for entry in self if not numbers.isdisjoint(references(entry.rule.instructions).groups)]
         )
 
     # ---- meters
@@ -476,11 +474,7 @@ class Tables:
             return []
         self._retired_meters.update(self._meters.pop(number).slot for number in numbers)
         return self._remove(
-            [
-                entry
-                for entry in self
-                if any(isinstance(item, Meter) and item.number in numbers for item in entry.rule.instructions)
-            ]
+            [entry for entry in self if not numbers.isdisjoint(references(entry.rule.instructions).meters)]
         )
 
     # ---- observers
@@ -544,9 +538,13 @@ def _key(rule: Rule) -> _Key:
     return (rule.priority, rule.match)
 
 
+def _groups_of(actions: Iterable[Action]) -> list[int]:
+    return [action.number for action in actions if isinstance(action, Group)]
+
+
 def _needs(spec: GroupSpec) -> set[int]:
     """The groups that a group forwards to or watches."""
-    forwards = {action.number for b in spec.buckets for action in b.actions if isinstance(action, Group)}
+    forwards = {number for bucket in spec.buckets for number in _groups_of(bucket.actions)}
     return forwards | {bucket.watch_group for bucket in spec.buckets if bucket.watch_group is not None}
 
 

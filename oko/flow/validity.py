@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -19,7 +20,9 @@ from oko.flow.action import (
     MAX_PORT,
     TABLE,
     Action,
+    ApplyActions,
     GotoTable,
+    Instruction,
     Output,
     PopMpls,
     PushMpls,
@@ -27,6 +30,7 @@ from oko.flow.action import (
     SetField,
     SetMplsTtl,
     SetTtl,
+    WriteActions,
     WriteMetadata,
 )
 from oko.flow.group import GroupSpec, GroupType
@@ -52,16 +56,22 @@ def check_rule(rule: Rule) -> None:
     """The table, instructions and actions of a rule (OpenFlow 1.3.5, 6.4). Raises BadFlowMod, BadInstruction,
     BadAction."""
     check_table(rule.table)
-    ranks = [_INSTRUCTION_RANK[type(instruction)] for instruction in rule.instructions]
+    _check_instructions(rule.table, rule.instructions)
+
+
+@lru_cache(maxsize=1 << 12)
+def _check_instructions(table: int, instructions: tuple[Instruction, ...]) -> None:
+    """What is right is remembered: many rules do the same."""
+    ranks = [_INSTRUCTION_RANK[type(instruction)] for instruction in instructions]
     if any(rank >= following for rank, following in pairwise(ranks)):
         raise BadInstruction(
             "a rule has each kind of instruction at most once: " + ", ".join(k.__name__ for k in INSTRUCTION_ORDER),
             reason="unsup-inst",
         )
-    for instruction in rule.instructions:
-        if isinstance(instruction, GotoTable) and not rule.table < instruction.table <= LAST_TABLE:
+    for instruction in instructions:
+        if isinstance(instruction, GotoTable) and not table < instruction.table <= LAST_TABLE:
             raise BadInstruction(
-                f"goto_table:{instruction.table} in table {rule.table}: a packet goes on in a later table, "
+                f"goto_table:{instruction.table} in table {table}: a packet goes on in a later table, "
                 f"{LAST_TABLE} at most",
                 reason="bad-table-id",
             )
@@ -72,7 +82,8 @@ def check_rule(rule: Rule) -> None:
                 raise BadInstruction(
                     f"metadata mask {instruction.mask:#x} exceeds 64 bits", reason="unsup-metadata-mask"
                 )
-    check_action_list(rule.actions)
+        if isinstance(instruction, ApplyActions | WriteActions):
+            check_action_list(instruction.actions)
 
 
 def check_action_list(actions: Iterable[Action], *, packet_out: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from ofext import instructions as wire
@@ -52,6 +53,12 @@ def write_instructions(instructions: Iterable[Instruction]) -> tuple[wire.Instru
 def read_instructions(instructions: Iterable[wire.Instruction]) -> tuple[Instruction, ...]:
     """The instructions of a rule, in the order in which they are carried out, whatever the order on the wire. Raises
     BadInstruction and BadAction for what this switch does not do."""
+    return _read_instructions(tuple(instructions))
+
+
+@lru_cache(maxsize=1 << 12)
+def _read_instructions(instructions: tuple[wire.Instruction, ...]) -> tuple[Instruction, ...]:
+    """What is right is remembered: many rules do the same."""
     return in_order(_read_instruction(instruction) for instruction in instructions)
 
 

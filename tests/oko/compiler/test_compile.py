@@ -138,7 +138,7 @@ class TestLoads:
         )
         image = image_of(table)
         (hashed,) = (found for found in image.maps if found.name.startswith(RULES))
-        assert (len(hashed.entries), hashed.spec.max_entries) == (10_000, 16_384)
+        assert (len(hashed.entries), hashed.spec.max_entries) == (10_000, 65_536)
         with loaded(image) as (found, _):
             assert sum(1 for _ in found.maps[hashed.name].items()) == 10_000
 

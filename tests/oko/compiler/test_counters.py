@@ -7,7 +7,7 @@ from oko.errors import LimitExceeded
 
 
 @pytest.mark.parametrize(
-    ("slots", "size"), [(0, 1024), (1024, 1024), (1025, 2048), (10_000, 16384), (16384, 16384), (16385, 32768)]
+    ("slots", "size"), [(0, 1024), (256, 1024), (257, 2048), (10_000, 65536), (65535, 262_144), (65536, 131_072)]
 )
 def test_counters_seldom_change_their_size(slots: int, size: int) -> None:
     assert counters.counters(slots).max_entries == size

@@ -119,7 +119,7 @@ def test_a_label_hides_what_was_known_of_neighbour_discovery() -> None:
 
 
 def test_written_actions_may_not_fit() -> None:
-    check_instructions(Match(), [WriteActions((SetField(BY_NAME["ipv4_src"], 1),))])
+    check_instructions(Match(), (WriteActions((SetField(BY_NAME["ipv4_src"], 1),)),))
 
 
 ALL = (
