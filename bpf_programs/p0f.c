@@ -377,12 +377,8 @@ static __always_inline enum packet_kind read_packet(struct xdp_md *ctx, struct s
 	struct oko_cursor cursor = oko_cursor(ctx), ahead;
 	bool opaque = false;
 	__be16 eth_type;
-	void *frame;
-	__u64 offset;
+	__u32 offset;
 	__u8 *start, flags;
-
-	barrier_var(cursor.pos); /* else compilers take the offset from half of it, which is no pointer to a verifier */
-	frame = cursor.pos;
 
 	if (!oko_parse_ethernet(&cursor, &eth_type))
 		return NO_SYN;
@@ -395,8 +391,7 @@ static __always_inline enum packet_kind read_packet(struct xdp_md *ctx, struct s
 	} else {
 		return NO_SYN;
 	}
-	offset = cursor.pos - frame;
-	barrier_var(offset);
+	offset = oko_offset(ctx, &cursor);
 	ahead = cursor;
 	start = oko_parse_bytes(&ahead, 14); /* as far as the flags, which is what a first fragment may have */
 	if (!start)

@@ -129,9 +129,8 @@ static __noinline int take(struct bucket *bucket, const struct limit *limit, __u
 	return CONTENDED;
 }
 
-/* Charge the bucket of this number. A function of its own, as is charge_source(), so that compilers do not merge calls
- * whose arguments point into different maps: verifiers look at the code, not at its source. */
-static __noinline int charge_numbered(__u32 number, const struct limit *limit, __u64 now, __u32 cost)
+/* Charge the bucket of this number. */
+static __always_inline int charge_numbered(__u32 number, const struct limit *limit, __u64 now, __u32 cost)
 {
 	struct bucket *bucket = bpf_map_lookup_elem(&buckets, &number);
 
@@ -146,7 +145,8 @@ static __always_inline int admit_newcomer(__u64 now)
 }
 
 /* Charge the bucket of `source`, a new one if need be. */
-static __noinline int charge_source(const struct oko_prefix *source, const struct limit *limit, __u64 now, __u32 cost)
+static __always_inline int charge_source(const struct oko_prefix *source, const struct limit *limit, __u64 now,
+					 __u32 cost)
 {
 	struct bucket *bucket = bpf_map_lookup_elem(&sources, source);
 

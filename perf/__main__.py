@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from oko.errors import OkoError
-from perf.datapath_fuzz import datapath_fuzz
+from perf.datapath_fuzz import DatapathFuzzResult, datapath_fuzz
 from perf.forward import forward
 from perf.isolation import isolate
+from perf.programs import measure_programs
 from perf.reload import reload
 from perf.updates import updates
 from perf.verifier import measure_verifier
-from perf.verifier_fuzz import fuzz
+from perf.verifier_fuzz import FuzzResult, fuzz
 from perf.xdp import build
 
 
@@ -44,6 +45,10 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
         "random switches: the image in the kernel does what the reference switch does",
         lambda options: datapath_fuzz(options.cases, options.seed),
     ),
+    "programs": (
+        "the table of docs/programs.md: what each sample program costs",
+        lambda options: measure_programs(options.rounds, options.seconds, options.repeats),
+    ),
     "verifier": (
         "time and memory of the verifier, over the corpus of its tests and programs that grow",
         lambda options: measure_verifier(options.repeats),
@@ -64,7 +69,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     print(json.dumps(result.to_json()) if options.json else result)
-    return 0
+    return int(isinstance(result, DatapathFuzzResult | FuzzResult) and result.failed)
 
 
 def _arguments() -> argparse.Namespace:
@@ -85,6 +90,11 @@ def _arguments() -> argparse.Namespace:
     )
     made["updates"].add_argument("--changes", type=_positive(int), default=1_000, help="default 1000")
     made["updates"].add_argument("--seed", type=int, default=1, help="of the changes (default 1)")
+    made["programs"].add_argument("--rounds", type=_positive(int), default=9, help="of each load (default 9)")
+    made["programs"].add_argument(
+        "--seconds", type=_positive(float), default=1.0, help="with and without the program, each round (default 1)"
+    )
+    made["programs"].add_argument("--repeats", type=_positive(int), default=9, help="of the verifier (default 9)")
     made["verifier"].add_argument("--repeats", type=_positive(int), default=5, help="of each program (default 5)")
     fuzzing = made["verifier-fuzz"]
     fuzzing.add_argument("--programs", type=_positive(int), default=10_000, help="default 10000")

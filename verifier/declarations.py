@@ -111,8 +111,11 @@ class _Declaration:
         key_size, value_size = self._size("key"), self._size("value")
         max_entries = self._numbers.get("max_entries", 0)
         if map_type is MapType.RINGBUF:
-            if key_size or value_size:
-                raise self._bad("a ring buffer has neither key nor value")
+            if key_size or "value_size" in self._numbers:
+                raise self._bad(
+                    "a ring buffer has no keys, and records of any size: __type(value, …) may say their type"
+                )
+            value_size = 0
             if max_entries < 4096 or max_entries & max_entries - 1:
                 raise self._bad(f"max_entries={max_entries}: a ring buffer takes a power of two of at least 4096 bytes")
         elif not key_size or not value_size:

@@ -16,12 +16,14 @@ from verifier.scalar import Scalar
 from verifier.state import Frame, Place, Slot, State
 from verifier.values import (
     UNSET,
+    MapPointer,
     MapValue,
     MapValueOrNull,
     Number,
     Packet,
     Record,
     RecordOrNull,
+    Stack,
     Unset,
     Value,
 )
@@ -86,10 +88,8 @@ def _join_down(states: list[State], fresh: Fresh) -> list[State]:
 
 def _signature(state: State) -> tuple[object, ...]:
     """Sorts states so that those worth joining stand together: by the kinds of what they hold, then by numbers."""
-    kinds = tuple(type(value).__name__ for frame in state.frames for value in frame.registers)
-    slots = tuple(
-        (offset, type(slot.value).__name__) for frame in state.frames for offset, slot in sorted(frame.stack.items())
-    )
+    kinds = tuple(_kind(value) for frame in state.frames for value in frame.registers)
+    slots = tuple((offset, _kind(slot.value)) for frame in state.frames for offset, slot in sorted(frame.stack.items()))
     numbers = tuple(
         value.scalar.umin if isinstance(value, Number) else 0 for frame in state.frames for value in frame.registers
     )
@@ -122,9 +122,21 @@ def _difference(one: Value, other: Value) -> int:
         return 0
     if isinstance(one, Unset) or isinstance(other, Unset):
         return 1
-    if type(one) is not type(other):
-        return _FAR
-    return 2
+    return 2 if _kind(one) == _kind(other) else _FAR
+
+
+def _kind(value: Value | None) -> str:
+    """What a value must have in common with another for the two to be joined without becoming Unset."""
+    name = type(value).__name__
+    match value:
+        case MapPointer() | MapValue() | MapValueOrNull():
+            return f"{name} {value.name}"
+        case Record() | RecordOrNull():
+            return f"{name} {value.id}"
+        case Stack():
+            return f"{name} {value.frame} {value.offset}"
+        case _:
+            return name
 
 
 def _held(state: State) -> tuple[object, ...]:

@@ -35,8 +35,9 @@ class MapSpec:
     """A map as declared, apart from any kernel object.
 
     Sizes are bytes. `flags` are BPF_F_* of <linux/bpf.h>. `key_type` and `value_type` are type ids in the
-    program's BTF, 0 when it says nothing. `initial` is the content of a data section (one array element),
-    None for other maps; `frozen` marks .rodata, which nobody may write once the program is loaded.
+    program's BTF, 0 when it says nothing; a ring buffer has sizes of 0, and `value_type` is that of its records.
+    `initial` is the content of a data section (one array element), None for other maps; `frozen` marks .rodata, which
+    nobody may write once the program is loaded.
     """
 
     name: str

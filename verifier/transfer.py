@@ -15,7 +15,7 @@ from verifier.findings import Found, Tracking, fail, report, require, value_in
 from verifier.helpers import HELPERS
 from verifier.isa import Instruction
 from verifier.limits import FARTHEST_OFFSET
-from verifier.memory import Fault, Regions, not_memory, readable, whole_pointers, writable
+from verifier.memory import Fault, Regions, not_memory, readable, writable
 from verifier.program import Program, Reference, ReferenceKind
 from verifier.scalar import M32, S32_MIN, S64_MIN, Scalar
 from verifier.state import SLOT, Place, State
@@ -281,8 +281,6 @@ class Transfer:
                 fail(
                     "pointer-leak", index, state, f"{value} is stored in the caller's frame", "return a number", *names
                 )
-            if size != SLOT:
-                require(whole_pointers(state, pointer, offset, size), index, state, instruction.dst)
             if isinstance(value, Number) and size != SLOT:
                 value = Number(truncate(value.scalar, size))
             elif isinstance(value, Number) and instruction.opcode & isa.CLASS_MASK == isa.STX:

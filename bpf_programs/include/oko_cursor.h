@@ -20,10 +20,30 @@ struct oko_cursor {
 	__u64 left;
 };
 
+/* The frame's first byte. The context says it in 32 bits that both verifiers know to be a pointer, if they are loaded
+ * into a whole register. Compilers that find two loads of them keep one, in half a register, and copy that half to
+ * where the other was: then it is no pointer any more, and nothing that is computed with it can be read or be a bound.
+ * So every use loads it for itself, here, as a whole. */
+static __always_inline void *oko_data(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)*(volatile __u32 *)&ctx->data;
+
+	barrier_var(data);
+	return data;
+}
+
+/* The first byte behind the frame, in the same way. */
+static __always_inline void *oko_data_end(struct xdp_md *ctx)
+{
+	void *end = (void *)(long)*(volatile __u32 *)&ctx->data_end;
+
+	barrier_var(end);
+	return end;
+}
+
 static __always_inline struct oko_cursor oko_cursor(struct xdp_md *ctx)
 {
-	void *pos = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	void *pos = oko_data(ctx), *end = oko_data_end(ctx);
 
 	return (struct oko_cursor){.pos = pos, .end = end, .left = end - pos};
 }
@@ -44,7 +64,7 @@ static __always_inline void *oko_parse_bytes(struct oko_cursor *cursor, __u64 si
 /* Bytes from the start of the frame to the cursor. */
 static __always_inline __u32 oko_offset(struct xdp_md *ctx, const struct oko_cursor *cursor)
 {
-	__u64 offset = cursor->pos - (void *)(long)ctx->data;
+	__u64 offset = cursor->pos - oko_data(ctx);
 
 	barrier_var(offset); /* else compilers subtract halves of the pointers, which are no pointers to a verifier */
 	return offset;
@@ -54,7 +74,7 @@ static __always_inline __u32 oko_offset(struct xdp_md *ctx, const struct oko_cur
  * no offset near 64 KiB for good; XDP's first buffer, a page, ends long before. */
 static __always_inline void *oko_position(struct xdp_md *ctx, __u32 offset)
 {
-	return (void *)(long)ctx->data + (offset & 0x7fff);
+	return oko_data(ctx) + (offset & 0x7fff);
 }
 
 /* The `size` bytes (a constant) that begin `offset` bytes into the frame, NULL if it ends before. For what was found
@@ -63,7 +83,7 @@ static __always_inline void *oko_bytes_at(struct xdp_md *ctx, __u32 offset, __u6
 {
 	void *bytes = oko_position(ctx, offset);
 
-	if (bytes + size > (void *)(long)ctx->data_end)
+	if (bytes + size > oko_data_end(ctx))
 		return NULL;
 	__builtin_assume(bytes != NULL);
 	return bytes;

@@ -14,7 +14,8 @@ import pytest
 from oko.compiler.compile import compile_trial
 from oko.compiler.image import Filter
 from oko.compiler.runtime import Runtime
-from oko.switch.loaded_image import LoadedImage, create_map
+from oko.switch.datapath import make_program_maps
+from oko.switch.loaded_image import LoadedImage, create_shared
 from tests.bpf_programs.harness import SOURCES, build
 from verifier import elf
 from verifier.check import check
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.needs_bpf
 
 CLANGS = ("clang-14", "clang-16", "clang-19")
 CPUS = ("v1", "v2", "v3")
-PROGRAMS = ("blocklist", "token_bucket")
+PROGRAMS = ("blocklist", "firewall", "p0f", "token_bucket")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,13 @@ def test_both_verifiers_take_it(runtime: Runtime, tmp_path: Path, name: str, cla
     subprocess.run([clang, *options, "-c", str(SOURCES / f"{name}.c"), "-o", str(path)], check=True)
     program = elf.load(path.read_bytes())
     check(program)
-    image = compile_trial(Filter(1, 0, program), {1: 1}, runtime)
+    item = Filter(1, 0, program)
+    image = compile_trial(item, {1: 1}, runtime)
     with ExitStack() as owned:
-        shared = {item.name: owned.enter_context(create_map(item.name, item.spec)) for item in image.maps}
+        shared = make_program_maps(item, program.maps)
+        for made in shared.values():
+            owned.enter_context(made)
+        for wanted in image.maps:
+            if wanted.program is None:
+                shared[wanted.name] = owned.enter_context(create_shared(wanted))
         owned.enter_context(LoadedImage.load("trial", image, shared))

@@ -29,7 +29,7 @@ OBJECTS: dict[str, tuple[str, int, set[str], set[str], int]] = {
         14,
     ),
     "p0f.o": ("filter", 256, {"layouts", "signatures", "names", "counts", "searches", ".data.config"}, set(), 6),
-    "token_bucket.o": ("filter", 256, {"limits", "sources", "buckets", "refused", ".data.config"}, set(), 4),
+    "token_bucket.o": ("filter", 256, {"limits", "sources", "buckets", "refused", ".data.config"}, set(), 2),
     "runtime/parser.o": ("runtime/parse", 64, set(), set(), 3),
     "runtime/stub.o": ("xdp", 64, {"slot", "fallthrough"}, set(), 1),
 }

@@ -19,6 +19,8 @@ RESERVE = "r1 = map ring; r2 = 16; r3 = 0; call ringbuf_reserve;"
 RECORD = f"{RESERVE} if r0 == 0 goto out; r6 = r0;"
 SUBMIT = "r1 = r6; r2 = 0; call ringbuf_submit;"
 INDEX = "call get_prandom_u32; r3 = r0;"
+EITHER = f"{INDEX} {KEY} r1 = map array; if r3 == 0 goto either; r1 = map hash; either:; call map_lookup_elem;"
+"""One call that looks up in one of two maps, as compilers make it of two calls."""
 
 
 def complete(text: str) -> str:

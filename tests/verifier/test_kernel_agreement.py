@@ -11,9 +11,10 @@ import pytest
 
 from oko.errors import Rejected
 from tests.oko.compiler.objects import runtime
-from tests.verifier.assembly import EXIT, ZERO, call, program
+from tests.verifier.assembly import EXIT, ZERO, assemble, call, program
 from tests.verifier.generator import MAPS, subject
 from tests.verifier.kernel import Kernel, Verdict, Way, with_few_rights
+from tests.verifier.snippets import EITHER, PACKET, complete, run
 from verifier import isa
 from verifier.check import check_structure
 from verifier.findings import Found
@@ -193,6 +194,22 @@ def test_as_much_is_accepted_as_by_the_kernel(instructions: list[Instruction], k
     check_structure(made)
     assert kernel.verdict(made, Way.DIRECT) == Verdict()
     track(made)
+
+
+# What compilers make of correct programs, and root may load.
+COMPILED = {
+    "one-call-for-two-maps": f"{EITHER} if r0 == 0 goto out; r0 = u64[r0+8]",
+    "spill-slot-shared-with-half-a-register": f"{PACKET} u64[r10-16] = r6; r9 = 3; u32[r10-16] = r9;r0 = u32[r10-16]",
+}
+
+
+@pytest.mark.parametrize("text", COMPILED.values(), ids=list(COMPILED))
+def test_what_compilers_make_is_accepted(text: str) -> None:
+    made, _ = assemble(complete(text))
+    run(text)
+    named = {reference.name for reference in made.references}
+    with Kernel([spec for spec in made.maps if spec.name in named], None) as own:
+        assert own.verdict(made, Way.DIRECT) == Verdict()
 
 
 # What needs CAP_PERFMON, and filter programs may do all the same: docs/verifier.md.

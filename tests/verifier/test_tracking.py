@@ -7,6 +7,7 @@ import pytest
 from tests.verifier.assembly import assemble
 from tests.verifier.conftest import HERE, Compile
 from tests.verifier.snippets import (
+    EITHER,
     FOUND,
     INDEX,
     KEY,
@@ -88,10 +89,25 @@ CASES: dict[str, tuple[str, str, str]] = {
         "u64[r10-8] = r1; ! r0 = u32[r10-8]",
         "u64[r10-8] = r1; r0 = u64[r10-8]",
     ),
-    "spill-partly-overwritten": (
-        "pointer-leak",
-        "u64[r10-8] = r1; ! u32[r10-8] = 0",
-        "u64[r10-8] = 7; u32[r10-8] = 0",
+    "rest-of-an-overwritten-spill": (
+        "uninitialised",
+        "u64[r10-8] = r1; u32[r10-8] = 0; ! r0 = u32[r10-4]",
+        "u64[r10-8] = r1; u32[r10-8] = 0; r0 = u32[r10-8]",
+    ),
+    "value-of-the-smaller-of-two-maps": (
+        "map-bounds",
+        f"{EITHER} if r0 == 0 goto out; ! r0 = u64[r0+8]".replace("hash", ".data"),
+        f"{EITHER} if r0 == 0 goto out; r0 = u64[r0+8]",
+    ),
+    "key-of-the-larger-of-two-maps": (
+        "uninitialised",
+        EITHER.replace("u64[r10-8]", "u32[r10-8]").replace("call map", "! call map"),
+        EITHER,
+    ),
+    "overwritten-spill-as-a-pointer": (
+        "uninitialised",
+        "u64[r10-8] = r1; u32[r10-8] = 0; ! r0 = u64[r10-8]",
+        "u64[r10-8] = r1; u32[r10-8] = 0; u32[r10-4] = 0; r0 = u64[r10-8]",
     ),
     "spill-overwritten-by-helper": (
         "pointer-leak",
@@ -727,6 +743,17 @@ def branches(count: int, name: str = "b") -> str:
 
 
 UNKNOWN_BITS = "call get_prandom_u32; r8 = r0; r7 = 0;"
+
+
+def test_values_of_two_maps_are_kept_apart_when_many_states_are_joined() -> None:
+    run(f"{EITHER} if r0 == 0 goto out; r9 = r0; {UNKNOWN_BITS} {branches(6)} r0 = u64[r9+8]")
+
+
+def test_two_places_of_the_stack_are_kept_apart_when_many_states_are_joined() -> None:
+    run(
+        f"u64[r10-8] = 0; u64[r10-16] = 0; r9 = r10; r9 += -8; {INDEX} if r3 == 0 goto on; r9 = r10; r9 += -16; on:;"
+        f"{UNKNOWN_BITS} {branches(6)} r0 = u64[r9+0]"
+    )
 
 
 @pytest.mark.parametrize("count", [64, 256])
