@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Final
 
 import click
 
 import oko
 from oko.cli.entry import common_options, run
+from oko.cli.lazy import LazyGroup
 
 GROUPS: Final = {
     "bridge": "oko.cli.bridge",
+    "event": "oko.cli.event",
     "flow": "oko.cli.flow",
     "group": "oko.cli.group",
     "image": "oko.cli.image",
@@ -26,20 +27,7 @@ GROUPS: Final = {
 """The modules of the commands; each has a command of that name."""
 
 
-class _Groups(click.Group):
-    """Knows its commands by name only, so that one command does not pay for the imports of the others."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(GROUPS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in GROUPS:
-            return None
-        command: click.Command = getattr(import_module(GROUPS[cmd_name]), cmd_name)
-        return command
-
-
-@click.command("oko", cls=_Groups)
+@click.group("oko", cls=LazyGroup, modules=GROUPS)
 @common_options
 @click.version_option(oko.__version__, prog_name="oko")
 def command() -> None:

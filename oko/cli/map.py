@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import starmap
 from pathlib import Path
 from typing import Final, cast
@@ -10,21 +11,28 @@ from typing import Final, cast
 import click
 
 from ofext.extension import (
+    MapDelete,
     MapDescription,
     MapDumpReply,
     MapDumpRequest,
     MapEntry,
+    MapKey,
     MapListReply,
     MapListRequest,
+    MapLookupReply,
+    MapLookupRequest,
     MapUpdate,
+    UpdateFlag,
 )
 from oko.cli.client import Client
 from oko.cli.csv_entries import batches, read_entries
 from oko.cli.entry import Invocation, common_options, read_file
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.program import PROGRAM_ID
-from oko.errors import BadMapAccess, UnknownMap
-from oko.switch.schema import Schema, Value, read, write
+from oko.cli.value_text import entry_text
+from oko.errors import BadMapAccess
+from oko.switch.map_names import full_name, short_name
+from oko.switch.schema import Schema, Value, parse, read, untyped, write
 from verifier.program import MapType
 
 _ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
@@ -34,7 +42,10 @@ _PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.
 @click.group("map")
 @common_options
 def map() -> None:
-    """List, dump and update the maps of filter programs."""
+    """List the maps of filter programs; dump, update and delete their entries.
+
+    A data section is a map: .data.config may be named config, if the program has no other map of that name.
+    """
 
 
 @map.command("list")
@@ -47,27 +58,29 @@ def list_(invocation: Invocation, bridge: str, program_id: int | None, as_json: 
     """Print the maps of program ID, or of all programs."""
     with invocation.connect(bridge) as client:
         maps = _maps(client, program_id or 0)
+    names = {number: [found.name for found in maps if found.program == number] for number in {m.program for m in maps}}
+    shown = [(found, short_name(found.name, names[found.program])) for found in maps]
     if as_json:
         print_json(
             [
                 {
                     "program": found.program,
-                    "name": found.name,
+                    "name": name,
                     "type": _type_name(found.type),
                     "key_size": found.key_size,
                     "value_size": found.value_size,
                     "max_entries": found.max_entries,
                     **dict(zip(("key", "value"), _schemas(found), strict=True)),
                 }
-                for found in maps
+                for found, name in shown
             ]
         )
     else:
         print_columns(
             ("PROGRAM", "MAP", "TYPE", "KEY", "VALUE", "MAX"),
             (
-                (found.program, found.name, _type_name(found.type), found.key_size, found.value_size, found.max_entries)
-                for found in maps
+                (found.program, name, _type_name(found.type), found.key_size, found.value_size, found.max_entries)
+                for found, name in shown
             ),
         )
 
@@ -80,16 +93,22 @@ def list_(invocation: Invocation, bridge: str, program_id: int | None, as_json: 
 @json_option
 @click.pass_obj
 def dump(invocation: Invocation, bridge: str, program_id: int, name: str, as_json: bool) -> None:
-    """Print the entries of a map. A per-CPU map has a list of values, one for each CPU."""
+    """Print the entries of a map. A per-CPU map has a list of values, one for each CPU.
+
+    Of flows, the state, the time since the last packet, and the packets of each side stand on the line; with --json
+    there is all that the map holds.
+    """
     with invocation.connect(bridge) as client:
-        entries = _entries(client, program_id, name)
         described = _described(client, program_id, name)
+        entries = _entries(client, described)
     shown = [_shown(entry, described) for entry in entries]
     if as_json:
         print_json(shown)
-    else:
-        for columns in shown:
-            click.echo("  ".join(f"{title}: {_text(value)}" for title, value in columns.items()))
+        return
+    # Only on this host the clock is the switch's.
+    now = None if bridge.startswith("tcp:") else time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    for columns in shown:
+        click.echo(entry_text(*_schemas(described), columns, now))
 
 
 @map.command()
@@ -117,7 +136,7 @@ def update(
     value: str | None,
     file: Path | None,
 ) -> None:
-    """Write one entry: oko map update br0 1 config 0 '{"openers": 6}'. Or many: --from-csv FILE.
+    """Write one entry: oko map update br0 1 config 0 '{"config": {"openers": 6}}'. Or many: --from-csv FILE.
 
     KEY and VALUE are JSON, as 'map dump --json' prints them; where bytes stand, hexadecimal. Members of a struct that
     VALUE leaves out stay as they are, or are zero in a new entry.
@@ -132,16 +151,32 @@ def update(
         key_schema, value_schema = _schemas(described)
         if file is not None:
             lines = read_file(file).decode("utf-8", "surrogateescape").splitlines(keepends=True)
-            for batch in batches(read_entries(lines, str(file), key_schema, value_schema, _parse)):
-                client.command(MapUpdate(program_id, 0, name, tuple(starmap(MapEntry, batch))))
+            for batch in batches(read_entries(lines, str(file), key_schema, value_schema, parse)):
+                client.command(MapUpdate(program_id, 0, described.name, tuple(starmap(MapEntry, batch))))
             return
         assert key is not None
         assert value is not None
-        key_bytes = write(key_schema, _parse(key_schema, key))
-        parsed = _parse(value_schema, value)
+        key_bytes = write(key_schema, parse(key_schema, key))
+        parsed = parse(value_schema, value)
         base = _present(client, described, key_bytes) if _is_partial(value_schema, parsed) else None
         entry = MapEntry(key_bytes, write(value_schema, parsed, base))
-        client.command(MapUpdate(program_id, 0, name, (entry,)))
+        client.command(MapUpdate(program_id, 0, described.name, (entry,)))
+
+
+@map.command()
+@common_options
+@click.argument("bridge")
+@click.argument("program_id", metavar="ID", type=PROGRAM_ID)
+@click.argument("name", metavar="MAP")
+@click.argument("key")
+@click.pass_obj
+def delete(invocation: Invocation, *, bridge: str, program_id: int, name: str, key: str) -> None:
+    """Take the entry of KEY out of a map, which is no array. KEY is written as for 'map update'."""
+    with invocation.connect(bridge) as client:
+        described = _described(client, program_id, name)
+        key_schema, _ = _schemas(described)
+        keys = (MapKey(write(key_schema, parse(key_schema, key))),)
+        client.command(MapDelete(program_id, UpdateFlag.PRESENT, described.name, keys))
 
 
 def _maps(client: Client, program_id: int) -> tuple[MapDescription, ...]:
@@ -150,16 +185,12 @@ def _maps(client: Client, program_id: int) -> tuple[MapDescription, ...]:
 
 def _described(client: Client, program_id: int, name: str) -> MapDescription:
     """Raises RemoteError and UnknownMap."""
-    maps = _maps(client, program_id)
-    for found in maps:
-        if found.name == name:
-            return found
-    names = ", ".join(found.name for found in maps) or "none"
-    raise UnknownMap(f"program {program_id} has no map {name!r}; it has: {names}")
+    maps = {found.name: found for found in _maps(client, program_id)}
+    return maps[full_name(name, maps, program_id)]
 
 
-def _entries(client: Client, program_id: int, name: str) -> tuple[MapEntry, ...]:
-    return cast(MapDumpReply, client.report(MapDumpRequest(program_id, 0, name))).entries
+def _entries(client: Client, described: MapDescription) -> tuple[MapEntry, ...]:
+    return cast(MapDumpReply, client.report(MapDumpRequest(described.program, 0, described.name))).entries
 
 
 def _present(client: Client, described: MapDescription, key: bytes) -> bytes | None:
@@ -169,8 +200,11 @@ def _present(client: Client, described: MapDescription, key: bytes) -> bytes | N
             f"map {described.name} of program {described.program} has a value for each CPU, and an update writes the "
             "same to all: name every member"
         )
-    found = _entries(client, described.program, described.name)
-    return next((entry.value for entry in found if entry.key == key), None)
+    if described.type == MapType.LPM_TRIE:  # whose look-up finds the longest prefix that covers the key
+        return next((entry.value for entry in _entries(client, described) if entry.key == key), None)
+    request = MapLookupRequest(described.program, described.name, (MapKey(key),))
+    found = cast(MapLookupReply, client.report(request)).entries
+    return found[0].value if found else None
 
 
 def _is_partial(described: Schema, value: Value) -> bool:
@@ -186,30 +220,12 @@ def _is_partial(described: Schema, value: Value) -> bool:
 def _schemas(described: MapDescription) -> tuple[Schema, Schema]:
     """How keys and values are written. Where the program says nothing, an index of an array is a number, all else
     bytes."""
-    key: Schema = {"kind": "bytes", "size": described.key_size}
-    if described.type in _ARRAYS:
-        key = {"kind": "int", "size": described.key_size, "signed": False, "network": False}
-    value: Schema = {"kind": "bytes", "size": described.value_size}
+    key = json.loads(described.key_schema) if described.key_schema else None
+    value = json.loads(described.value_schema) if described.value_schema else None
     return (
-        json.loads(described.key_schema) if described.key_schema else key,
-        json.loads(described.value_schema) if described.value_schema else value,
+        key or untyped(described.key_size, is_index=described.type in _ARRAYS),
+        value or untyped(described.value_size),
     )
-
-
-def _parse(described: Schema, text: str) -> Value:
-    """A value as it stands in the command line: JSON, and without its quotes what is a string there."""
-    kind = described["kind"]
-    if kind == "bytes" and not text.startswith('"'):
-        return text.removeprefix("0x")
-    try:
-        if kind in ("int", "enum") and text.startswith("0x"):
-            return int(text, 16)
-        value: Value = json.loads(text)
-    except ValueError:
-        if text[:1] in ("{", "[", '"'):
-            raise BadMapAccess(f"{text!r} is not JSON") from None
-        return text
-    return value
 
 
 def _shown(entry: MapEntry, described: MapDescription) -> dict[str, Value]:
@@ -222,19 +238,6 @@ def _shown(entry: MapEntry, described: MapDescription) -> dict[str, Value]:
         "key": key,
         "values": [read(value_schema, entry.value[at : at + size]) for at in range(0, len(entry.value), size)],
     }
-
-
-def _text(value: Value) -> str:
-    """A value on one line, without the quotes of JSON."""
-    match value:
-        case dict():
-            return "{" + ", ".join(f"{name}: {_text(member)}" for name, member in value.items()) + "}"
-        case list():
-            return "[" + ", ".join(_text(element) for element in value) + "]"
-        case bool():
-            return str(value).lower()
-        case _:
-            return str(value)
 
 
 def _type_name(number: int) -> str:

@@ -24,11 +24,12 @@ from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.p0f_signatures import BANK_SIZE, BANKS, Signature, Value, map_entries, parse_database
 from oko.cli.program import PROGRAM_ID
 from oko.errors import OkoError, UnknownMap
-from oko.switch.schema import Schema, read, write
+from oko.switch.map_names import short_name
+from oko.switch.schema import Schema, read, untyped, write
 
 _DATABASE: Final = Path("/etc/p0f/p0f.fp")
 """Where Debian's package p0f has it."""
-_CONFIG: Final = ".data.config"
+_CONFIG: Final = "config"
 _MAPS: Final = frozenset({"layouts", "signatures", "names", "counts", _CONFIG})
 _BATCH: Final = 100
 """Entries in a message, which has at most 64 KiB."""
@@ -140,7 +141,8 @@ class _Maps:
         self._client = client
         self._program = program_id
         listed = cast(MapListReply, client.report(MapListRequest(program_id))).entries
-        self._described = {found.name: found for found in listed}
+        names = [found.name for found in listed]
+        self._described = {short_name(found.name, names): found for found in listed}
         if not self._described.keys() >= _MAPS:
             raise UnknownMap(
                 f"program {program_id} has no map {min(_MAPS - self._described.keys())!r}: it is not p0f; "
@@ -156,7 +158,8 @@ class _Maps:
         """The entries of a map. Of one with a value for each CPU, which is a number, the value is their sum."""
         key_schema, value_schema = self._schemas(name)
         size = self._described[name].value_size
-        reply = cast(MapDumpReply, self._client.report(MapDumpRequest(self._program, 0, name)))
+        request = MapDumpRequest(self._program, 0, self._described[name].name)
+        reply = cast(MapDumpReply, self._client.report(request))
         for key, value in reply.entries:
             values = [read(value_schema, value[at : at + size]) for at in range(0, len(value), size)]
             yield read(key_schema, key), values[0] if len(values) == 1 else sum(cast(list[int], values))
@@ -166,11 +169,11 @@ class _Maps:
         key_schema, value_schema = self._schemas(name)
         for batch in _batches(entries):
             written = tuple(MapEntry(write(key_schema, key), write(value_schema, value)) for key, value in batch)
-            self._client.command(MapUpdate(self._program, 0, name, written))
+            self._client.command(MapUpdate(self._program, 0, self._described[name].name, written))
 
     def _schemas(self, name: str) -> tuple[Schema, Schema]:
         found = self._described[name]
-        number: Schema = {"kind": "int", "size": found.key_size, "signed": False, "network": False}
+        number = untyped(found.key_size, is_index=True)
         return json.loads(found.key_schema) if found.key_schema else number, json.loads(found.value_schema)
 
 

@@ -1,24 +1,28 @@
-"""`oko program`: the filter programs of a bridge. `oko-load` loads them."""
+"""`oko program`: the filter programs of a bridge, and the author's tools. `oko-load` loads programs."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import click
 
 from ofext.extension import ProgramListReply, ProgramListRequest, ProgramUnload, UnloadFlag
 from oko.cli.entry import Invocation, common_options
+from oko.cli.lazy import LazyGroup
 from oko.cli.output import json_option, print_columns, print_json
 from oko.flow.match import PROGRAM_IDS
 
 PROGRAM_ID = click.IntRange(PROGRAM_IDS[0], PROGRAM_IDS[-1])
 _DIGEST_SHOWN = 12
 
+AUTHOR: Final = dict.fromkeys(("new", "build", "test"), "oko.cli.author")
+"""The commands that need no bridge, and their module."""
 
-@click.group()
+
+@click.group(cls=LazyGroup, modules=AUTHOR)
 @common_options
 def program() -> None:
-    """List and unload the filter programs of a bridge; oko-load loads them."""
+    """Write, build and test filter programs; list and unload those of a bridge. oko-load loads them."""
 
 
 @program.command("list")

@@ -89,7 +89,7 @@ def command(files: tuple[Path, ...], *, as_json: bool, as_trace: bool, as_graph:
         results = [_json(path) for path in files]
         click.echo(json.dumps([result for _, result in results], indent=1, ensure_ascii=False))
         return max(verdict for verdict, _ in results)
-    show: Callable[[Path], Verdict] = _graph if as_graph else _trace if as_trace else _report
+    show: Callable[[Path], Verdict] = _graph if as_graph else _trace if as_trace else report
     return max(show(path) for path in files)
 
 
@@ -108,8 +108,8 @@ def _judge(path: Path) -> tuple[Program, Tracking]:
     return program, check(program)
 
 
-def _report(path: Path) -> Verdict:
-    """For people: one line if it is accepted, else what is wrong."""
+def report(path: Path) -> Verdict:
+    """Print for people what becomes of an object file: one line if it is accepted, else what is wrong."""
     try:
         program, tracking = _judge(path)
     except Rejected as error:

@@ -7,31 +7,53 @@ A schema is one of
     {"kind": "ipv4", "size": 4}                                      an oko_ipv4 of the SDK, written a.b.c.d
     {"kind": "ip", "size": 16}                                       an oko_ip, written a.b.c.d or as RFC 5952 has it
     {"kind": "prefix", "size": 20}                                   an oko_prefix, written ADDRESS/LENGTH
+    {"kind": "ip_protocol", "size": 1}                               an oko_ip_protocol, written by name if it has one
+    {"kind": "time", "size": 8}                                      an oko_time, ns as oko_now() gives them
     {"kind": "enum", "size": 4, "signed": false, "values": {"ESTABLISHED": 3}}
     {"kind": "bytes", "size": 6}                                     in hexadecimal; six bytes as a MAC address
     {"kind": "array", "size": 8, "element": SCHEMA}
     {"kind": "struct", "size": 16, "members": [{"name": "state", "offset": 0, "type": SCHEMA}]}
 
-Members without a name and bit-fields are left out; pointers and floats are "bytes".
+A struct has its own "name", too, if the program gave it one. Members without a name, bit-fields and spin locks, which
+the kernel shows to nobody, are left out; pointers and floats are "bytes".
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 from typing import Any, Final
 
 from oko.errors import BadMapAccess
+from oko.flow.fields import IP_PROTO_ICMP, IP_PROTO_ICMPV6, IP_PROTO_SCTP, IP_PROTO_TCP, IP_PROTO_UDP
 from verifier.btf import Array, Btf, Datasec, Enum, Enum64, Int, Modifier, Struct, Typedef, Union, Var
 
 Schema = dict[str, Any]
 Value = int | bool | str | list["Value"] | dict[str, "Value"]
 
 _NETWORK: Final = frozenset({"__be16", "__be32", "__be64"})
-_IPV4: Final = "oko_ipv4"
+_INTEGERS: Final = {"oko_ipv4": ("ipv4", 4), "oko_ip_protocol": ("ip_protocol", 1), "oko_time": ("time", 8)}
+"""By the name of the type, the kind, and the size that it has in the SDK."""
 _STRUCTS: Final = {"oko_ip": "ip", "oko_prefix": "prefix"}
+_LOCK: Final = "bpf_spin_lock"
 _IPV4_IN_IPV6: Final = bytes(10) + b"\xff\xff"
 _DEPTH: Final = 16
 _MAC: Final = 6
+
+IP_PROTOCOLS: Final = {
+    "icmp": IP_PROTO_ICMP,
+    "igmp": 2,
+    "tcp": IP_PROTO_TCP,
+    "udp": IP_PROTO_UDP,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "icmp6": IP_PROTO_ICMPV6,
+    "ospf": 89,
+    "sctp": IP_PROTO_SCTP,
+}
+"""The protocols that are written by name, those of the flow syntax with its names (numbers: IANA)."""
+_PROTOCOL_NAMES: Final = {number: name for name, number in IP_PROTOCOLS.items()}
 
 
 def schema(btf: Btf, type_id: int, depth: int = 0) -> Schema:
@@ -42,8 +64,8 @@ def schema(btf: Btf, type_id: int, depth: int = 0) -> Schema:
         return plain
     names = _typedefs(btf, type_id)
     match btf.resolved(type_id):
-        case Int() as found if _IPV4 in names:
-            return {"kind": "ipv4", "size": size}
+        case Int() if kinds := [kind for name, (kind, wanted) in _INTEGERS.items() if name in names and size == wanted]:
+            return {"kind": kinds[0], "size": size}
         case Int() as found if found.boolean:
             return {"kind": "bool", "size": size}
         case Int() as found:
@@ -64,15 +86,25 @@ def schema(btf: Btf, type_id: int, depth: int = 0) -> Schema:
             members = [(variable.name, offset, variable.type, 0) for variable, offset in placed]
         case _:
             return plain
+    resolved = btf.resolved(type_id)
+    named = resolved.name if isinstance(resolved, Struct | Union) else ""
     return {
         "kind": "struct",
+        **({"name": named} if named else {}),
         "size": size,
         "members": [
             {"name": name, "offset": offset, "type": schema(btf, member, depth + 1)}
             for name, offset, member, bit_size in members
-            if name and not bit_size
+            if name and not bit_size and not _is_lock(btf, member)
         ],
     }
+
+
+def untyped(size: int, *, is_index: bool = False) -> Schema:
+    """The schema of a key or value of which the program says nothing: bytes, or the index of an array."""
+    if is_index:
+        return {"kind": "int", "size": size, "signed": False, "network": False}
+    return {"kind": "bytes", "size": size}
 
 
 def read(described: Schema, data: bytes) -> Value:
@@ -86,6 +118,10 @@ def read(described: Schema, data: bytes) -> Value:
             return int.from_bytes(data, "big" if described["network"] else "little", signed=described["signed"])
         case "bool":
             return any(data)
+        case "ip_protocol":
+            return _PROTOCOL_NAMES.get(data[0], data[0])
+        case "time":
+            return int.from_bytes(data, "little")
         case "ipv4":
             return str(ipaddress.IPv4Address(data))
         case "ip":
@@ -117,6 +153,12 @@ def write(described: Schema, value: Value, base: bytes | None = None) -> bytes:
             return int(value).to_bytes(size, "little")
         case (("int" | "enum"), int()) if not isinstance(value, bool):
             return _number(described, value)
+        case (("time" | "ip_protocol"), int()) if not isinstance(value, bool):
+            return _number({"size": size, "signed": False}, value)
+        case "ip_protocol", str():
+            if value not in IP_PROTOCOLS:
+                raise BadMapAccess(f"{value!r} is no IP protocol: use its number, or {', '.join(IP_PROTOCOLS)}")
+            return bytes((IP_PROTOCOLS[value],))
         case "enum", str() if value in described["values"]:
             return _number(described, described["values"][value])
         case "ipv4", str():
@@ -143,6 +185,23 @@ def write(described: Schema, value: Value, base: bytes | None = None) -> bytes:
         case _, str():
             return _hexadecimal(value, size)
     raise BadMapAccess(f"{value!r} is no {described['kind']} of {size} bytes")
+
+
+def parse(described: Schema, text: str) -> Value:
+    """A value as it stands in a command line, for `write`: JSON, and without its quotes what is a string there. Raises
+    BadMapAccess for what begins like JSON and is none."""
+    kind = described["kind"]
+    if kind == "bytes" and not text.startswith('"'):
+        return text.removeprefix("0x")
+    try:
+        if kind in ("int", "enum", "ip_protocol", "time") and text.startswith("0x"):
+            return int(text, 16)
+        value: Value = json.loads(text)
+    except ValueError:
+        if text[:1] in ("{", "[", '"'):
+            raise BadMapAccess(f"{text!r} is not JSON") from None
+        return text
+    return value
 
 
 def _address(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -190,6 +249,11 @@ def _hexadecimal(text: str, size: int) -> bytes:
     if len(data) != size:
         raise BadMapAccess(f"{text!r} has {len(data)} bytes, not {size}")
     return data
+
+
+def _is_lock(btf: Btf, type_id: int) -> bool:
+    found = btf.resolved(type_id)
+    return isinstance(found, Struct) and found.name == _LOCK
 
 
 def _typedefs(btf: Btf, type_id: int) -> set[str]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ from oko.cli.client import Client
 from oko.kernel.cpus import possible_cpus
 from tests.oko.cli.conftest import load
 from tests.oko.switch.conftest import Compile, counting  # noqa: F401
-from tests.stage import BRIDGE, Stage
+from tests.stage import BRIDGE, FIREWALL, Stage
 
 pytestmark = pytest.mark.needs_bpf
 
+BLOCKLIST = FIREWALL.with_name("blocklist.o")
 ZERO = "{gateway: 0.0.0.0, port: 0, enabled: false, mac: 00:00:00:00:00:00, colour: RED, offset: [0, 0]}"
 
 
@@ -102,6 +105,7 @@ def test_per_cpu(maps: Stage) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        pytest.param(("1", "data", "0", "0"), "program 1 has no map 'data'", id="kind of a section"),
         pytest.param(("1", "sean", "0", "0"), "program 1 has no map 'sean'; it has: ", id="map"),
         pytest.param(("2", "seen", "0", "0"), "program 2 is not loaded", id="program"),
         pytest.param(("1", "seen", "x", "0"), "'x' is not hexadecimal", id="key"),
@@ -118,3 +122,73 @@ def test_updates_that_are_refused(maps: Stage, words: tuple[str, ...], complaint
     before = contents(maps)
     assert complaint in maps.error("oko", "map", "update", BRIDGE, *words)
     assert contents(maps) == before
+
+
+def test_a_section_by_its_suffix(firewall: Stage) -> None:
+    """Shown and taken by its short name; the whole name is good, too."""
+    names = [line.split()[1] for line in firewall.output("oko", "map", "list", BRIDGE, "1").splitlines()[1:]]
+    assert "config" in names
+    assert not any(name.startswith(".") for name in names)
+    found = json.loads(firewall.output("oko", "map", "list", BRIDGE, "--json"))
+    assert names == [entry["name"] for entry in found]
+    update(firewall, "config", "0", '{"config": {"openers": 6}}')
+    for name in ("config", ".data.config"):
+        (entry,) = json.loads(firewall.output("oko", "map", "dump", BRIDGE, "1", name, "--json"))
+        assert entry["value"]["config"]["openers"] == 6
+        assert entry["value"]["config"]["timeout"]["syn_sent"] == 120
+
+
+def test_delete(maps: Stage) -> None:
+    for key in ("1", "2"):
+        update(maps, "seen", key, "5")
+    assert maps.output("oko", "map", "delete", BRIDGE, "1", "seen", "0x1") == ""
+    assert dump(maps, "seen") == "key: 2  value: 5\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        pytest.param(("1", "seen", "7"), "has no key 07000000", id="no such key"),
+        pytest.param(("1", "seen", "x"), "'x' is not hexadecimal", id="key"),
+        pytest.param(("1", "sean", "7"), "program 1 has no map 'sean'", id="map"),
+        pytest.param(("1", "settings", "0"), "is an array, whose elements stay", id="array"),
+        pytest.param(("2", "seen", "0"), "program 2 is not loaded", id="program"),
+    ],
+)
+def test_deletes_that_are_refused(maps: Stage, words: tuple[str, ...], complaint: str) -> None:
+    update(maps, "seen", "1", "5")
+    before = contents(maps)
+    assert complaint in maps.error("oko", "map", "delete", BRIDGE, *words)
+    assert contents(maps) == before
+
+
+FLOW = '{"addr": ["10.0.0.1", "10.0.0.2"], "port": [51000, 80], "protocol": "tcp"}'
+
+
+def test_connections_of_the_firewall(firewall: Stage) -> None:
+    value = '{"state": "ESTABLISHED", "packets": [12, 9], "opener": 0}'
+    update(firewall, "connections", FLOW, value)
+    assert dump(firewall, "connections") == "10.0.0.1:51000 → 10.0.0.2:80 tcp ESTABLISHED never ↑12 ↓9\n"
+    seen = {"last_seen": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "opener": 1}
+    update(firewall, "connections", FLOW, json.dumps(seen))
+    assert re.fullmatch(
+        r"10\.0\.0\.2:80 → 10\.0\.0\.1:51000 tcp ESTABLISHED 00:00:\d\d ↑9 ↓12\n", dump(firewall, "connections")
+    )
+    (entry,) = json.loads(firewall.output("oko", "map", "dump", BRIDGE, "1", "connections", "--json"))
+    assert entry["key"]["protocol"] == "tcp"
+    assert isinstance(entry["value"]["last_seen"], int)
+    assert entry["value"]["bytes"] == [0, 0]
+    assert firewall.output("oko", "map", "delete", BRIDGE, "1", "connections", FLOW) == ""
+    assert dump(firewall, "connections") == ""
+
+
+def test_members_left_out_of_a_prefix(switch: Stage) -> None:
+    """They are those of this prefix, not of one that covers it."""
+    load(switch, BLOCKLIST)
+    update(switch, "prefixes", "10.0.0.0/8", '{"packets": 1, "bytes": 2}')
+    update(switch, "prefixes", "10.0.0.0/8", '{"packets": 3}')
+    update(switch, "prefixes", "10.0.0.0/16", '{"packets": 4}')
+    assert sorted(dump(switch, "prefixes").splitlines()) == [
+        "key: 10.0.0.0/16  value: {packets: 4, bytes: 0}",
+        "key: 10.0.0.0/8  value: {packets: 3, bytes: 2}",
+    ]

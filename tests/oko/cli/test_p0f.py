@@ -49,7 +49,7 @@ def listed(stage: Stage) -> list[tuple[str, bool]]:
 
 
 def configuration(stage: Stage) -> dict[str, Any]:
-    (entry,) = json.loads(stage.output("oko", "map", "dump", BRIDGE, "1", ".data.config", "--json"))
+    (entry,) = json.loads(stage.output("oko", "map", "dump", BRIDGE, "1", "config", "--json"))
     found: dict[str, Any] = entry["value"]["config"]
     return found
 
@@ -105,5 +105,5 @@ def test_loads_that_are_refused(p0f: Stage, database: Path, words: tuple[str, ..
 
 def test_another_program_is_refused(firewall: Stage, database: Path) -> None:
     for command in (("list", BRIDGE, "1"), ("load", BRIDGE, "1", "--database", str(database))):
-        assert "program 1 has no map '.data.config': it is not p0f" in firewall.error("oko", "p0f", *command)
+        assert "program 1 has no map 'counts': it is not p0f" in firewall.error("oko", "p0f", *command)
     assert "program 2 is not loaded" in firewall.error("oko", "p0f", "list", BRIDGE, "2")

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oko.errors import BadMapAccess
-from oko.switch.schema import Schema, Value, read, schema, write
+from oko.flow.match_text import PROTOCOLS
+from oko.switch.schema import IP_PROTOCOLS, Schema, Value, parse, read, schema, untyped, write
 from tests.oko.switch.conftest import Compile
+from tests.stage import FIREWALL
 from verifier.elf import load
 
 U32: Schema = {"kind": "int", "size": 4, "signed": False, "network": False}
@@ -17,6 +19,8 @@ S16: Schema = {"kind": "int", "size": 2, "signed": True, "network": False}
 BE16: Schema = {"kind": "int", "size": 2, "signed": False, "network": True}
 BOOL: Schema = {"kind": "bool", "size": 1}
 IPV4: Schema = {"kind": "ipv4", "size": 4}
+PROTOCOL: Schema = {"kind": "ip_protocol", "size": 1}
+TIME: Schema = {"kind": "time", "size": 8}
 MAC: Schema = {"kind": "bytes", "size": 6}
 COLOUR: Schema = {"kind": "enum", "size": 4, "signed": False, "values": {"RED": 0, "GREEN": 7}}
 PAIR: Schema = {"kind": "array", "size": 4, "element": S16}
@@ -50,6 +54,9 @@ NESTED: Schema = {
         pytest.param(S16, "feff", -2, id="signed"),
         pytest.param(BOOL, "01", True, id="bool"),
         pytest.param(IPV4, "0a000001", "10.0.0.1", id="ipv4"),
+        pytest.param(PROTOCOL, "06", "tcp", id="protocol"),
+        pytest.param(PROTOCOL, "fd", 253, id="protocol without a name"),
+        pytest.param(TIME, "00ca9a3b00000000", 1_000_000_000, id="time"),
         pytest.param(MAC, "020000000001", "02:00:00:00:00:01", id="six bytes"),
         pytest.param({"kind": "bytes", "size": 2}, "abcd", "abcd", id="bytes"),
         pytest.param(COLOUR, "07000000", "GREEN", id="enum"),
@@ -73,6 +80,7 @@ def test_read_and_write(described: Schema, data: str, value: Value) -> None:
     [
         pytest.param(MAC, "020000000001", "020000000001", id="six bytes without colons"),
         pytest.param(COLOUR, 7, "07000000", id="enum by number"),
+        pytest.param(PROTOCOL, 6, "06", id="protocol by number"),
         pytest.param(U32, "01020304", "01020304", id="number as its bytes"),
         pytest.param(NESTED, {"port": 1}, "00000000 0001" + "00" * 10, id="members left out"),
     ],
@@ -98,6 +106,10 @@ def test_members_left_out_stay() -> None:
         pytest.param(BOOL, 1, "1 is no bool", id="int for bool"),
         pytest.param(IPV4, "10.0.0", "'10.0.0' is no IPv4 address", id="address"),
         pytest.param(IPV4, 5, "5 is no ipv4", id="number for address"),
+        pytest.param(PROTOCOL, "tpc", "'tpc' is no IP protocol: use its number, or icmp, ", id="protocol"),
+        pytest.param(PROTOCOL, 256, "256 does not fit in 1 bytes", id="large protocol"),
+        pytest.param(PROTOCOL, True, "True is no ip_protocol", id="bool for protocol"),
+        pytest.param(TIME, -1, "does not fit in 8 bytes", id="negative time"),
         pytest.param(MAC, "0200", "'0200' has 2 bytes, not 6", id="short bytes"),
         pytest.param(MAC, "mac", "'mac' is not hexadecimal", id="no bytes"),
         pytest.param(COLOUR, "BLUE", "'BLUE' is not hexadecimal", id="unknown name"),
@@ -144,6 +156,56 @@ def test_schema_of_a_program(counting: Compile) -> None:
     assert read(schema(program.btf, specs[".rodata"].value_type), b"\1\0\0\0") == {"answer": 1}
 
 
+def test_schema_of_the_types_of_the_sdk() -> None:
+    program = load(FIREWALL.read_bytes())
+    assert program.btf is not None
+    connections = next(spec for spec in program.maps if spec.name == "connections")
+    flow = schema(program.btf, connections.key_type)
+    assert (flow["name"], flow["size"]) == ("oko_flow", 40)
+    kinds = {member["name"]: member["type"]["kind"] for member in flow["members"]}
+    assert kinds == {"addr": "array", "port": "array", "protocol": "ip_protocol", "pad": "bytes"}
+    members = {member["name"]: member["type"] for member in schema(program.btf, connections.value_type)["members"]}
+    assert members["last_seen"] == TIME
+    assert members["state"]["kind"] == "enum"
+    assert "lock" not in members  # a spin lock
+
+
+def test_protocols_are_those_of_the_flow_syntax() -> None:
+    for name, number in IP_PROTOCOLS.items():
+        if name in PROTOCOLS:
+            assert PROTOCOLS[name]["ip_proto"] == number
+
+
+def test_what_nothing_is_known_of() -> None:
+    assert read(untyped(4, is_index=True), b"\2\0\0\0") == 2
+    assert read(untyped(2), b"\2\0") == "0200"
+
+
+@pytest.mark.parametrize(
+    ("described", "text", "value"),
+    [
+        (U32, "7", 7),
+        (U32, "0x10", 16),
+        (TIME, "0x10", 16),
+        (PROTOCOL, "tcp", "tcp"),
+        (PROTOCOL, "6", 6),
+        (COLOUR, "GREEN", "GREEN"),
+        (IPV4, "10.0.0.1", "10.0.0.1"),
+        (MAC, "0x020000000001", "020000000001"),
+        (MAC, '"020000000001"', "020000000001"),
+        (NESTED, '{"port": 1}', {"port": 1}),
+    ],
+)
+def test_parse(described: Schema, text: str, value: Value) -> None:
+    assert parse(described, text) == value
+
+
+@pytest.mark.parametrize("text", ["{", "[1", '"x'])
+def test_parse_of_what_is_not_json(text: str) -> None:
+    with pytest.raises(BadMapAccess, match="is not JSON"):
+        parse(NESTED, text)
+
+
 NUMBERS = st.builds(
     lambda size, signed, network: {"kind": "int", "size": size, "signed": signed, "network": network},
     st.sampled_from((1, 2, 4, 8, 16)),
@@ -156,7 +218,10 @@ ENUMS = st.builds(
     st.dictionaries(st.sampled_from("ABCDEF"), st.integers(-128, 127)),
 )
 LEAVES = st.one_of(
-    NUMBERS, ENUMS, st.just(IPV4), st.builds(lambda size: {"kind": "bytes", "size": size}, st.integers(0, 9))
+    NUMBERS,
+    ENUMS,
+    st.sampled_from((IPV4, PROTOCOL, TIME)),
+    st.builds(lambda size: {"kind": "bytes", "size": size}, st.integers(0, 9)),
 )
 
 
