@@ -1,4 +1,4 @@
-"""The OpenFlow 1.3 codec and the extension that carries filter programs.
+"""The codecs of OpenFlow 1.3 and 1.0, and the extension that carries filter programs.
 
     errors        the error types and codes of OpenFlow, and those of the extension
     codec         how a structure is declared, one line per field, and read and written
@@ -17,6 +17,9 @@
     messages      all messages: `encode`, `decode`
     answers       exceptions made into error messages, and back
     framing       a byte stream cut into messages
+    v10           OpenFlow 1.0, as far as it differs: what ovs-ofctl speaks by default
+    osken         field and messages of the extension for applications of os-ken; nothing else here needs it
+    wireshark     a dissector for the extension
 
 Everything here is bytes ↔ values; what a message means is decided elsewhere.
 """

@@ -7,12 +7,14 @@ from typing import Final
 from oko.errors import ProtocolError, RemoteError
 
 from .bundles import ONF, BundleError
+from .constants import MAX_LENGTH
 from .errors import BUNDLE_BY_TYPE, BY_CODE, EXPERIMENTER_ERROR, EXTENSION_BY_NAME, EXTENSION_BY_TYPE
 from .extension import EXPERIMENTER
 from .messages import Error, ExperimenterError
 
-REQUEST_BYTES: Final = 64
-"""How much of a failed request an error carries: the least that OpenFlow 1.3.5, section 7.4.4, allows."""
+REQUEST_BYTES: Final = MAX_LENGTH - 24
+"""How much of a failed request an error carries: all of it, as Open vSwitch does (OpenFlow 1.3.5, section 7.4.4, asks
+for 64 bytes), but for what the largest header of an error takes."""
 
 TEXT_LIMIT: Final = 60 * 1024
 """Bytes of text that an error of the extension carries."""

@@ -1,4 +1,5 @@
-"""The extension: filter programs, their maps, observers and the image, as messages of experimenter 0xff4f4b4f.
+"""The extension: filter programs, their maps and events, observers and the image, as messages of experimenter
+0xff4f4b4f.
 Described in docs/openflow-extension.md.
 
 Commands travel in OFPT_EXPERIMENTER, lists and dumps in multipart messages of type OFPMP_EXPERIMENTER. Fields of
@@ -48,6 +49,31 @@ class UnloadFlag(IntFlag):
 
     FORCE = 1
     """Also if flows name it."""
+
+
+class UpdateFlag(IntEnum):
+    """Which keys an update or delete is about; the numbers are those of bpf(2)."""
+
+    ANY = 0
+    """All."""
+    NEW = 1
+    """Only keys that are not there. (No delete has it.)"""
+    PRESENT = 2
+    """Only keys that are there."""
+
+
+class EventFlag(IntFlag):
+    """What an event is besides a record."""
+
+    ENDED = 1
+    """There is no record, and there are no more to come: the program or its map is gone."""
+
+
+class RunTimeFlag(IntFlag):
+    """What is known of run times."""
+
+    MEASURING = 1
+    """The kernel measures now."""
 
 
 class ImageFormat(IntEnum):
@@ -114,10 +140,7 @@ MAP_ENTRIES: Final = Repeat(Layout(MapEntry))
 @COMMANDS.member(4)
 @dataclass(frozen=True, slots=True)
 class MapUpdate:
-    """Write entries into a map of a program. `flags` is that of bpf(2): 0 any, 1 only new keys, 2 only present keys.
-
-    Success is silent: a barrier tells.
-    """
+    """Write entries into a map of a program; `flags`: `UpdateFlag`. Success is silent: a barrier tells."""
 
     program: U32
     flags: U32
@@ -145,6 +168,64 @@ class Unobserve:
 
     table_id: Annotated[U8, Pad(3)]
     match: ObserverMatch
+
+
+class MapKey(NamedTuple):
+    """A key, as the bytes that the map holds."""
+
+    key: Annotated[bytes, Counted("H")]
+
+
+MAP_KEYS: Final = Repeat(Layout(MapKey))
+
+
+@COMMANDS.member(7)
+@dataclass(frozen=True, slots=True)
+class MapDelete:
+    """Take entries out of a map of a program; `flags`: ANY or PRESENT of `UpdateFlag`. Success is silent: a barrier
+    tells."""
+
+    program: U32
+    flags: U32
+    map: Name
+    keys: Annotated[tuple[MapKey, ...], MAP_KEYS] = ()
+
+
+@COMMANDS.member(8)
+@dataclass(frozen=True, slots=True)
+class EventSubscribe:
+    """Send what a program puts into this ring buffer, as `Event` messages. Success is silent: a barrier tells."""
+
+    program: U32
+    map: Name
+
+
+@COMMANDS.member(9)
+@dataclass(frozen=True, slots=True)
+class EventUnsubscribe:
+    """Send no more of it. Success is silent: a barrier tells."""
+
+    program: U32
+    map: Name
+
+
+@COMMANDS.member(10)
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A record that a program has put into a ring buffer. Unasked: its transaction id is 0.
+
+    `time` is when the switch read it, ns since 1970-01-01 UTC. `lost` counts the records of this subscription that were
+    not sent so far. `length` is that of the record in bytes, of which `data` are the first: all that a message holds.
+    `flags`: `EventFlag`.
+    """
+
+    program: U32
+    flags: U32
+    time: U64
+    lost: U64
+    length: U32
+    map: Name
+    data: Annotated[bytes, Rest()]
 
 
 @LIST_REQUESTS.member(16)
@@ -186,7 +267,8 @@ class MapListRequest:
 class MapDescription:
     """A map of a program. `type` is the kernel's number of the map type; sizes are bytes.
 
-    The schemas say in JSON what the bytes of a key and of a value mean; empty where nothing is known.
+    The schemas say in JSON what the bytes of a key and of a value mean, of a ring buffer those of a record; empty where
+    nothing is known.
     """
 
     program: U32
@@ -210,8 +292,11 @@ class MapListReply:
 @LIST_REQUESTS.member(18)
 @dataclass(frozen=True, slots=True)
 class MapDumpRequest:
-    """Ask for at most `limit` entries of a map (0: all), from `cursor` on: empty for the start, else as a reply gave
-    it."""
+    """Ask for the entries of a map: for all of them, or with a `limit` or `cursor` for one page.
+
+    A page has at most `limit` entries (0: what fits into a message) behind `cursor`: empty for the start, else as a
+    reply gave it.
+    """
 
     program: U32
     limit: U32
@@ -222,7 +307,7 @@ class MapDumpRequest:
 @LIST_REPLIES.member(18)
 @dataclass(frozen=True, slots=True)
 class MapDumpReply:
-    """Entries of a map. `cursor` goes on behind the last entry of the last part; it is empty at the end of the map."""
+    """Entries of a map. `cursor` goes on behind the last entry; it is empty at the end of the map."""
 
     program: U32
     map: Name
@@ -298,8 +383,99 @@ class ImageReply:
     entries: Annotated[tuple[ImageLine, ...], Repeat(Layout(ImageLine))] = ()
 
 
-Command = ProgramLoad | ProgramLoaded | ProgramUnload | MapUpdate | Observe | Unobserve
-ListRequest = (
-    ProgramListRequest | MapListRequest | MapDumpRequest | DropListRequest | ObserverListRequest | ImageRequest
+@LIST_REQUESTS.member(22)
+@dataclass(frozen=True, slots=True)
+class MapLookupRequest:
+    """Ask for the values behind these keys of a map."""
+
+    program: U32
+    map: Name
+    keys: Annotated[tuple[MapKey, ...], MAP_KEYS] = ()
+
+
+@LIST_REPLIES.member(22)
+@dataclass(frozen=True, slots=True)
+class MapLookupReply:
+    """Keys and values, in the order of the request. A key that is not there is left out."""
+
+    program: U32
+    map: Name
+    entries: Annotated[tuple[MapEntry, ...], MAP_ENTRIES] = ()
+
+
+@LIST_REQUESTS.member(23)
+@dataclass(frozen=True, slots=True)
+class EventListRequest:
+    """Ask for the subscriptions of this connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventEntry:
+    """A subscription: how many records it has been `sent`, and how many it has `lost` because the connection was
+    slow."""
+
+    program: Annotated[U32, Pad(4)]
+    sent: U64
+    lost: U64
+    map: Name
+
+
+@LIST_REPLIES.member(23)
+@dataclass(frozen=True, slots=True)
+class EventListReply:
+    """The subscriptions of this connection, by program and map."""
+
+    entries: Annotated[tuple[EventEntry, ...], Repeat(Layout(EventEntry))] = ()
+
+
+@LIST_REQUESTS.member(24)
+@dataclass(frozen=True, slots=True)
+class RunTimeRequest:
+    """Ask how long the packets have taken."""
+
+
+@LIST_REPLIES.member(24)
+@dataclass(frozen=True, slots=True)
+class RunTimeReply:
+    """What the kernel has measured of all packets of the bridge, from the driver's call to its decision: `packets`, and
+    the ns that they took together. Both grow only while it measures. `flags`: `RunTimeFlag`."""
+
+    flags: Annotated[U32, Pad(4)]
+    packets: U64
+    run_time: U64
+
+
+Command = (
+    ProgramLoad
+    | ProgramLoaded
+    | ProgramUnload
+    | MapUpdate
+    | MapDelete
+    | Observe
+    | Unobserve
+    | EventSubscribe
+    | EventUnsubscribe
+    | Event
 )
-ListReply = ProgramListReply | MapListReply | MapDumpReply | DropListReply | ObserverListReply | ImageReply
+ListRequest = (
+    ProgramListRequest
+    | MapListRequest
+    | MapDumpRequest
+    | MapLookupRequest
+    | DropListRequest
+    | ObserverListRequest
+    | ImageRequest
+    | EventListRequest
+    | RunTimeRequest
+)
+ListReply = (
+    ProgramListReply
+    | MapListReply
+    | MapDumpReply
+    | MapLookupReply
+    | DropListReply
+    | ObserverListReply
+    | ImageReply
+    | EventListReply
+    | RunTimeReply
+)

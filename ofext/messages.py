@@ -514,45 +514,50 @@ def decode(data: bytes) -> tuple[Message, int]:
     Raises ProtocolError with the type and code that the answer should carry. A hello or an error may have any version,
     since versions are not agreed upon yet when they are sent; every other message has version 4.
     """
-    if len(data) < HEADER_SIZE:
-        raise malformed(f"a message of {len(data)} bytes: the header alone has {HEADER_SIZE}")
-    version, kind, length, xid = _HEADER.unpack_from(data)
-    if length != len(data):
-        raise malformed(f"the header of a message of {len(data)} bytes says {length}")
-    if version != VERSION:
-        if kind > _ERROR:
-            raise malformed(f"version {version} in a message of type {kind}: OpenFlow 1.3 has {VERSION}", _BAD_VERSION)
-        if kind == _HELLO:
-            return _hello(data, version), xid
-    part = MESSAGES.parts.get(kind)
-    if part is None:
-        return Unknown(kind, data[HEADER_SIZE:]), xid
-    message, reached = part.read(data, HEADER_SIZE, length)
-    if reached != length:
-        raise malformed(f"a message of type {kind} has {length} bytes, its content ends after {reached}")
+    message, xid = unpack(data, MESSAGES, VERSION)
+    if type(message) is Hello and data[0] != VERSION:
+        message = replace(message, version=data[0])
     return cast(Message, message), xid
-
-
-def _hello(data: bytes, version: int) -> Hello:
-    """A hello of a version that is not ours: elements came with version 4."""
-    if version < VERSION:
-        return Hello((), version)
-    hello, _ = MESSAGES.parts[_HELLO].read(data, HEADER_SIZE, len(data))
-    return replace(cast(Hello, hello), version=version)
 
 
 def encode(message: Message, xid: int = 0) -> bytes:
     """The bytes of `message`. Raises ProtocolError for a value that does not fit its field, LimitExceeded for more than
     65,535 bytes."""
+    return pack(message, MESSAGES, message.version if isinstance(message, Hello) else VERSION, xid)
+
+
+def unpack(data: bytes, family: Family, version: int) -> tuple[object, int]:
+    """The message that `data` is, exactly, of those of one version of OpenFlow, or Unknown; and its transaction id.
+    Raises ProtocolError."""
+    if len(data) < HEADER_SIZE:
+        raise malformed(f"a message of {len(data)} bytes: the header alone has {HEADER_SIZE}")
+    said, kind, length, xid = _HEADER.unpack_from(data)
+    if length != len(data):
+        raise malformed(f"the header of a message of {len(data)} bytes says {length}")
+    if said != version:
+        if kind > _ERROR:
+            raise malformed(f"version {said} in a message of type {kind}: {version} was agreed upon", _BAD_VERSION)
+        if kind == _HELLO and said < VERSION:
+            return Hello((), said), xid
+    part = family.parts.get(kind)
+    if part is None:
+        return Unknown(kind, data[HEADER_SIZE:]), xid
+    message, reached = part.read(data, HEADER_SIZE, length)
+    if reached != length:
+        raise malformed(f"a message of type {kind} has {length} bytes, its content ends after {reached}")
+    return message, xid
+
+
+def pack(message: object, family: Family, version: int, xid: int) -> bytes:
+    """The bytes of a message of `family`, or of an Unknown one. Raises ProtocolError, LimitExceeded."""
     if isinstance(message, Unknown):
         kind, body = message.type, message.body
     else:
-        kind = MESSAGES.number(message)
-        body = MESSAGES.parts[kind].write(message)
+        kind = family.number(message)
+        body = family.parts[kind].write(message)
     length = HEADER_SIZE + len(body)
     if length > MAX_LENGTH:
         raise LimitExceeded(f"bytes of a {type(message).__name__} message", length, MAX_LENGTH)
-    version = message.version if isinstance(message, Hello) else VERSION
     try:
         return _HEADER.pack(version, kind, length, xid) + body
     except struct.error:

@@ -4,9 +4,9 @@ body's class."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from oko.errors import LimitExceeded
 
@@ -36,6 +36,8 @@ from .extension import EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS, ListReply, Lis
 from .instructions import Instructions
 from .oxm import Match
 from .properties import BAD_PROPERTY_LEN, TABLE_PROPERTIES, Property
+
+AnyBody = TypeVar("AnyBody")
 
 PART_LIMIT: Final = 60 * 1024
 """Bytes that `split` puts into one part, headers not counted."""
@@ -536,19 +538,19 @@ class MultipartReply:
 
 
 class MultipartPart:
-    """The multipart header and the body that it announces."""
+    """The multipart header, type and flags in the `struct` format `head`, and the body that it announces. `cls` has
+    both."""
 
-    extent: Final = "8 + n"
-    _head: Final = struct.Struct(">HH4x")
-
-    def __init__(self, family: Family, cls: type[MultipartRequest] | type[MultipartReply]) -> None:
+    def __init__(self, family: Family, cls: Callable[[Any, int], Any], *, head: str = "HH4x") -> None:
         self._family = family
         self._cls = cls
+        self._head = struct.Struct(f">{head}")
+        self.extent = f"{self._head.size} + n"
 
-    def read(self, data: bytes, offset: int, end: int) -> tuple[MultipartRequest | MultipartReply, int]:
+    def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
         start = offset + self._head.size
         if start > end:
-            raise malformed(f"the multipart header is cut off: {end - offset} bytes left of 8")
+            raise malformed(f"the multipart header is cut off: {end - offset} bytes left of {self._head.size}")
         kind, flags = self._head.unpack_from(data, offset)
         part = self._family.parts.get(kind)
         if part is None:
@@ -556,7 +558,7 @@ class MultipartPart:
         body, reached = part.read(data, start, end)
         return self._cls(body, flags), reached
 
-    def write(self, value: MultipartRequest | MultipartReply) -> bytes:
+    def write(self, value: Any) -> bytes:
         body = value.body
         if isinstance(body, UnknownBody):
             number, content = body.type, body.data
@@ -575,10 +577,16 @@ def split(body: ReplyBody, limit: int = PART_LIMIT) -> Iterator[MultipartReply]:
     A body with `entries` is divided between them so that no part has a body beyond `limit` bytes; other fields stand
     in every part. Raises LimitExceeded for an entry that fits into no part.
     """
+    for part, flags in divide(body, REPLIES, limit):
+        yield MultipartReply(part, flags)
+
+
+def divide(body: AnyBody, family: Family, limit: int) -> Iterator[tuple[AnyBody, int]]:
+    """What `split` makes of a body of `family`, with the flags of each part."""
     entries = getattr(body, "entries", ())
     group: list[Any] = []
     if entries:
-        part = REPLIES.parts[REPLIES.number(body)]
+        part = family.parts[family.number(body)]
         empty = len(part.write(_with_entries(body, ())))
         used = empty
         for entry in entries:
@@ -586,12 +594,12 @@ def split(body: ReplyBody, limit: int = PART_LIMIT) -> Iterator[MultipartReply]:
             if empty + size > limit:
                 raise LimitExceeded(f"bytes of one entry of a {type(body).__name__}", empty + size, limit)
             if used + size > limit:
-                yield MultipartReply(_with_entries(body, tuple(group)), MULTIPART_MORE)
+                yield _with_entries(body, tuple(group)), MULTIPART_MORE
                 group, used = [], empty
             group.append(entry)
             used += size
         body = _with_entries(body, tuple(group))
-    yield MultipartReply(body)
+    yield body, 0
 
 
 def join(parts: Sequence[MultipartReply]) -> ReplyBody:
@@ -606,5 +614,5 @@ def join(parts: Sequence[MultipartReply]) -> ReplyBody:
     return _with_entries(last, tuple(entry for part in parts for entry in cast(Any, part.body).entries))
 
 
-def _with_entries(body: ReplyBody, entries: tuple[Any, ...]) -> ReplyBody:
-    return cast(ReplyBody, replace(cast(Any, body), entries=entries))
+def _with_entries(body: AnyBody, entries: tuple[Any, ...]) -> AnyBody:
+    return cast(AnyBody, replace(cast(Any, body), entries=entries))

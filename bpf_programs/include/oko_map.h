@@ -67,6 +67,9 @@ static __always_inline oko_ip oko_ip_of_ipv6(const struct in6_addr *addr)
  * program is replaced by one with a configuration of the same size. It must be one variable, not static, not const. */
 #define OKO_CONFIG SEC(".data.config") OKO_VALUE(configuration)
 
+/* A ring buffer for events says what its records are by __type(value, struct NAME): tools then print them by the names
+ * of the members. (The kernel knows of no such type, and records may have any size.) */
+
 /* Tell of an event: put `size` bytes (a constant) of `record`, on the stack or in a map, into `ring`, a map of type
  * BPF_MAP_TYPE_RINGBUF. Every byte must have been written, padding too. Return 0; negative if there was no room, then
  * nobody will know of it unless the program counts it. */

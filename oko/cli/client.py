@@ -114,6 +114,16 @@ class Client:
                 break
         return refusals
 
+    def follow(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Send messages whose success is silent, and give what the switch says unasked, for as long as it likes."""
+        xids = {next(self._xids) for _ in messages}
+        self._transmit(b"".join(encode(message, xid) for message, xid in zip(messages, sorted(xids), strict=True)))
+        for message, xid in self._messages(patience=None):
+            if xid in xids and isinstance(message, Error | ExperimenterError):
+                raise remote_error(message)
+            if not xid:
+                yield message
+
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
@@ -133,11 +143,11 @@ class Client:
                 raise remote_error(message)
             yield message
 
-    def _messages(self) -> Iterator[tuple[Message, int]]:
+    def _messages(self, patience: int | None = _PATIENCE) -> Iterator[tuple[Message, int]]:
         """What the switch says, without end; its echo requests are answered."""
         while True:
             while not self._arrived:
-                self._await(select.POLLIN)
+                self._await(select.POLLIN, patience)
                 self._take()
             message, xid = decode(self._arrived.pop(0))
             if isinstance(message, EchoRequest):
@@ -167,12 +177,13 @@ class Client:
             raise self._ended()
         self._arrived.extend(self._splitter.feed(data))
 
-    def _await(self, events: int) -> int:
+    def _await(self, events: int, patience: int | None = _PATIENCE) -> int:
+        """Wait until the connection is ready for one of `events`, for `patience` seconds; None is for ever."""
         poll = select.poll()
         poll.register(self._socket, events)
-        ready = poll.poll(_PATIENCE * 1000)
+        ready = poll.poll(None if patience is None else patience * 1000)
         if not ready:
-            raise BridgeError(f"{self._target} has not answered for {_PATIENCE} s")
+            raise BridgeError(f"{self._target} has not answered for {patience} s")
         return ready[0][1]
 
     def _ended(self, reason: str | None = None) -> BridgeError:

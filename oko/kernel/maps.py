@@ -179,6 +179,20 @@ class Map(Descriptor):
             raise failure(f"deleting {key.hex()} from the map {self.name}", -result)
         return result == 0
 
+    def next_key(self, key: bytes | None) -> bytes | None:
+        """The key that the kernel has behind `key`, the first one for None; None at the end of the map.
+
+        Behind a key that is not there, the first one follows. Raises KernelError.
+        """
+        following = create_string_buffer(self.key_size)
+        given = None if key is None else self._key(key)
+        result = attempt("bpf_map_get_next_key", self.fd, given, following)
+        if result == -errno.ENOENT:
+            return None
+        if result < 0:
+            raise failure(f"walking the map {self.name}", -result)
+        return following.raw
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every element. One that exists during the whole walk comes exactly once, whatever happens to others."""
         self._require_per_cpu(False)
@@ -305,12 +319,10 @@ class Map(Descriptor):
 
     def _walk_keys(self) -> Iterator[tuple[bytes, bytes]]:
         """One key after the other. After a key that has gone the kernel begins again: skip what was seen."""
-        following = create_string_buffer(self.key_size)
         seen: set[bytes] = set()
         key: bytes | None = None
         repeated = 0
-        while (result := attempt("bpf_map_get_next_key", self.fd, key, following)) == 0:
-            key = following.raw
+        while (key := self.next_key(key)) is not None:
             if key in seen:
                 repeated += 1
                 if repeated > _PATIENCE * len(seen):
@@ -319,5 +331,3 @@ class Map(Descriptor):
             seen.add(key)
             if (value := self._lookup(key)) is not None:
                 yield key, value
-        if result != -errno.ENOENT:
-            raise failure(f"walking the map {self.name}", -result)

@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Mapping
 from ctypes import byref, c_uint32, c_uint64, create_string_buffer
+from pathlib import Path
 from typing import NamedTuple
 
 from oko.errors import KernelError, KernelRejected
@@ -35,6 +36,8 @@ LIVE_BATCH = 64
 
 _ATTACH_XDP = 37  # BPF_XDP of enum bpf_attach_type
 _TEST_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
+
+_STATS_ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 _SLOT = 8  # bytes of an instruction; lddw takes two
 _LDDW = 0x18
@@ -83,6 +86,11 @@ class ProgramInfo(NamedTuple):
     verified_instructions: int
     run_time_ns: int
     run_count: int
+
+
+def measures_run_time() -> bool:
+    """Whether the kernel counts the runs of programs and their time now (kernel.bpf_stats_enabled)."""
+    return _STATS_ENABLED.read_text().strip() != "0"
 
 
 class RunResult(NamedTuple):

@@ -23,7 +23,8 @@ not all, as each takes a descriptor until it is in."""
 def create_map(name: str, spec: MapSpec, btf: Btf | None = None, inner: Map | None = None) -> Map:
     """The map that `spec` describes, with its initial content; frozen if the spec says so. `inner` is the pattern of
     the maps that a map of maps takes. Raises KernelError."""
-    typed = btf is not None and spec.value_type != 0 and spec.initial is None
+    # A ring buffer has types of records, which the kernel does not want to know of.
+    typed = btf is not None and spec.value_type != 0 and spec.value_size != 0 and spec.initial is None
     created = Map.create(
         name,
         spec.type,

@@ -30,6 +30,7 @@ from ofext.codec import (
 )
 from ofext.extension import COMMANDS, EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS
 from ofext.oxm import EXPERIMENTER_CLASS, MatchPart, Oxm, OxmId, OxmIdPart, OxmPart
+from ofext.v10.match import Nxm, NxmPart
 
 U16 = st.integers(0, 0xFFFF)
 U32 = st.integers(0, 0xFFFFFFFF)
@@ -64,7 +65,7 @@ def of_part(part: Any) -> st.SearchStrategy[Any]:
     match part:
         case Layout():
             return of_class(part.cls)
-        case MatchPart():
+        case MatchPart() | NxmPart():
             return st.lists(OXMS, max_size=4).map(tuple)
         case Text():
             text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -85,7 +86,7 @@ def of_part(part: Any) -> st.SearchStrategy[Any]:
             return OXM_IDS
         case Rest():
             return SMALL if part.multiple == 1 else st.binary(max_size=2).map(lambda data: data * part.multiple)
-        case Sized() | Spanned() | Prefixed() | Aligned():
+        case Sized() | Spanned() | Prefixed() | Aligned() | Nxm():
             return of_part(part.part)
         case Repeat():
             return st.lists(of_part(part.part), max_size=3).map(tuple)

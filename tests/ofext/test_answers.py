@@ -11,9 +11,9 @@ from ofext.messages import Error, ExperimenterError, decode, encode
 from oko.errors import ProtocolError
 
 
-def test_a_refusal_carries_the_start_of_the_request() -> None:
+def test_a_refusal_carries_the_request() -> None:
     error = ProtocolError("no such type", error_type=1, error_code=1)
-    assert refusal(error, bytes(range(100))) == Error(1, 1, bytes(range(64)))
+    assert refusal(error, bytes(range(100))) == Error(1, 1, bytes(range(100)))
 
 
 def test_a_refused_chunk_is_an_error_of_the_extension() -> None:

@@ -15,9 +15,11 @@ from ofext.extension import (
     EXPERIMENTER,
     LIST_REPLIES,
     LIST_REQUESTS,
+    EventEntry,
     ImageLine,
     MapDescription,
     MapEntry,
+    MapKey,
     ObserverEntry,
     ProgramEntry,
 )
@@ -33,7 +35,10 @@ STRUCTURES: dict[str, tuple[Any, int]] = {
         for family in (LIST_REQUESTS, LIST_REPLIES)
         for part in family.parts.values()
     },
-    **{cls.__name__: (Layout(cls), 0) for cls in (ProgramEntry, MapDescription, MapEntry, ObserverEntry, ImageLine)},
+    **{
+        cls.__name__: (Layout(cls), 0)
+        for cls in (ProgramEntry, MapDescription, MapEntry, MapKey, ObserverEntry, EventEntry, ImageLine)
+    },
 }
 
 

@@ -225,3 +225,18 @@ def test_closed_map_says_so() -> None:
     made.close()
     with pytest.raises(KernelError, match="this map is closed"):
         made.lookup(u32(0))
+
+
+def test_keys_one_after_the_other() -> None:
+    with Map.create("keys", maps.HASH, 4, 8, 4) as keys:
+        assert keys.next_key(None) is None
+        written = {number.to_bytes(4, "little") for number in range(3)}
+        keys.update_batch((key, bytes(8)) for key in written)
+        found = [first := keys.next_key(None)]
+        while (following := keys.next_key(found[-1])) is not None:
+            found.append(following)
+        assert len(found) == 3
+        assert set(found) == written
+        assert keys.next_key(b"none") == first
+        with pytest.raises(KernelError, match="takes keys of 4 bytes"):
+            keys.next_key(b"")

@@ -294,5 +294,5 @@ def test_maps_are_described(loaded: Peer) -> None:
 def test_full_map_says_so(loaded: Peer) -> None:
     entries = tuple(MapEntry(struct.pack("<I", key), bytes(8)) for key in range(10, 16))
     (answer,) = loaded.ask(MapUpdate(1, 0, "seen", entries))
-    assert error_name(answer) == "kernel"
+    assert error_name(answer) == "bad-map-access"
     assert loaded.ask(BarrierRequest()) == [BarrierReply()]
