@@ -2,6 +2,7 @@
 
     OkoError
     ├── ProgramError      a filter program that is not accepted
+    │   ├── NotCompiled   the source of a filter program that the compiler does not take
     │   ├── NotReadable   the bytes are not an object file that holds a filter program
     │   ├── Rejected      a program that breaks a rule of the filter model (has a stable `code`)
     │   ├── UnknownProgram  no program with this id is loaded
@@ -20,12 +21,15 @@
     ├── BundleFailed      one change of several that were to take effect together (says which, and why)
     ├── LimitExceeded     something beyond a budget: names it, with used and limit
     ├── ProtocolError     bytes that are not the OpenFlow message they claim to be
+    ├── NotExpressible    what the version of OpenFlow that a peer speaks has no words for
     ├── RemoteError       the switch answered a request with an error
     ├── CaptureError      a capture file that cannot be read
+    ├── BadPacketTable    a table of packets, with what a filter program should say of them, that cannot be used
     ├── KernelError       the kernel refused something (keeps errno and, for programs, the log)
     │   ├── NotSupported  the running kernel lacks a feature (names the version that has it)
     │   └── KernelRejected  the kernel's own verifier refused the image
     ├── PortError         a port that cannot be used as it is
+    ├── SettingsError     a setting of okod that means nothing, is missing, or does not fit another
     └── BridgeError       a bridge that is not there, is taken, or cannot be changed now
 
 `str(error)` is one line: what was wrong, where, and what to do. `error.details` is the rest
@@ -47,6 +51,11 @@ class OkoError(Exception):
 
 class ProgramError(OkoError):
     """A filter program that is not accepted."""
+
+
+class NotCompiled(ProgramError):
+    """The source of a filter program that the compiler does not take, or there is no compiler. `details` is what the
+    compiler says."""
 
 
 class NotReadable(ProgramError):
@@ -150,6 +159,10 @@ class ProtocolError(OkoError):
         self.error_code = error_code
 
 
+class NotExpressible(OkoError):
+    """What the version of OpenFlow that a peer speaks has no words for."""
+
+
 class RemoteError(OkoError):
     """The switch answered a request with an error."""
 
@@ -161,6 +174,10 @@ class RemoteError(OkoError):
 
 class CaptureError(OkoError):
     """A capture file that cannot be read."""
+
+
+class BadPacketTable(OkoError):
+    """A table of packets, with what a filter program should say of them, that cannot be used."""
 
 
 class KernelError(OkoError):
@@ -185,6 +202,10 @@ class KernelRejected(KernelError):
 
 class PortError(OkoError):
     """A port that cannot be used as it is."""
+
+
+class SettingsError(OkoError):
+    """A setting of okod that means nothing, is missing, or does not fit another."""
 
 
 class BridgeError(OkoError):

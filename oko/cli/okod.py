@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 import oko
 from oko.cli.entry import Invocation, common_options, parsed, run
-from oko.switch import daemon
-from oko.switch.daemon import Listener, Settings
+from oko.switch import daemon, logs
 from oko.switch.datapath import DEFAULT_BPFFS
-from oko.switch.local import LocalSpec
+from oko.switch.endpoint import Endpoint
 from oko.switch.port import PortSpec
+from oko.switch.settings import read_settings
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_Endpoints = tuple[Endpoint, ...]
+
+
+def _endpoints(passive: bool, other: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], _Endpoints]:
+    """The callback of an option for endpoints of one kind; those of the other kind have the option `other`."""
+    read = parsed(Endpoint.parse)
+
+    def checked(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> _Endpoints:
+        endpoints = read(context, parameter, texts)
+        for endpoint in endpoints:
+            if endpoint.passive != passive:
+                raise click.BadParameter(f"{endpoint}: that is for {other}")
+        return endpoints
+
+    return checked
+
+
+def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text, 0)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number") from None
 
 
 @click.command("okod")
 @common_options
 @click.version_option(oko.__version__, prog_name="okod")
+@click.option(
+    "--config", metavar="FILE", type=_FILE, help="Read the settings of this TOML file; options override what it says."
+)
 @click.option("--standalone", "bridge", metavar="BRIDGE", help="Be the whole switch, without Open vSwitch: its name.")
 @click.option(
     "--port",
@@ -34,43 +62,98 @@ from oko.switch.port import PortSpec
     help="Make an interface IF for this host: it is at the other end of the port LOCAL, and goes with the bridge.",
 )
 @click.option(
+    "--dpid",
+    metavar="N",
+    callback=_datapath_id,
+    help="The datapath id, decimal or with 0x. [default: the hardware address of the first port]",
+)
+@click.option(
     "--listen",
     "listeners",
-    metavar="ptcp:PORT[:HOST]",
-    callback=parsed(Listener.parse),
+    metavar="ENDPOINT",
+    callback=_endpoints(True, "--controller"),
     multiple=True,
-    help="Take OpenFlow connections over TCP, too, at 127.0.0.1 unless HOST says otherwise.",
+    help="Take OpenFlow connections at ptcp:[PORT][:ADDRESS], pssl:[PORT][:ADDRESS] (at 127.0.0.1 unless ADDRESS says "
+    "otherwise) or punix:PATH, too. May be given more than once.",
+)
+@click.option(
+    "--controller",
+    "controllers",
+    metavar="ENDPOINT",
+    callback=_endpoints(False, "--listen"),
+    multiple=True,
+    help="Connect to the controller at tcp:HOST[:PORT] or ssl:HOST[:PORT]. May be given more than once.",
+)
+@click.option(
+    "--may-load",
+    "loaders",
+    metavar="ENDPOINT",
+    callback=parsed(Endpoint.parse),
+    multiple=True,
+    help="Let the peers of this endpoint, which --listen or --controller has too, load programs and write their maps.",
+)
+@click.option(
+    "--allow-cleartext", is_flag=True, default=None, help="Listen in clear for other hosts, too, where told to."
+)
+@click.option("--private-key", metavar="FILE", type=_FILE, help="For ssl and pssl: okod's private key, PEM.")
+@click.option("--certificate", metavar="FILE", type=_FILE, help="For ssl and pssl: okod's certificate, PEM.")
+@click.option(
+    "--ca-cert", metavar="FILE", type=_FILE, help="For ssl and pssl: the CA that signs the certificates of peers, PEM."
+)
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus at http://HOST:PORT/metrics.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="The log, on stderr. [default: text]")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged. [default: info]"
 )
 @click.option(
     "--bpffs",
     metavar="DIR",
     type=click.Path(path_type=Path, resolve_path=True),
-    default=DEFAULT_BPFFS,
     envvar="OKO_BPFFS",
-    show_default=True,
     show_envvar=True,
-    help="Where a BPF file system is mounted.",
+    help=f"Where a BPF file system is mounted. [default: {DEFAULT_BPFFS}]",
 )
 @click.pass_obj
 def command(
     invocation: Invocation,
-    bridge: str | None,
-    ports: tuple[PortSpec, ...],
-    local: str | None,
-    listeners: tuple[Listener, ...],
-    bpffs: Path,
+    /,
+    config: Path | None,
+    listeners: _Endpoints,
+    controllers: _Endpoints,
+    loaders: _Endpoints,
+    private_key: Path | None,
+    certificate: Path | None,
+    ca_cert: Path | None,
+    log_format: str | None,
+    log_level: str | None,
+    **plain: Any,
 ) -> None:
     """Run a bridge until SIGTERM or Ctrl-C. Its datapath forwards on afterwards: 'oko bridge del' takes it away."""
-    if bridge is None:
+    if config is None and plain["bridge"] is None:
         raise click.UsageError("name the bridge with --standalone BRIDGE: attaching to Open vSwitch is not there yet")
-    logging.basicConfig(format="okod: %(message)s", level=logging.DEBUG if invocation.verbose else logging.INFO)
-    host_end = None if local is None else LocalSpec.parse(local)
-    daemon.run(Settings(bridge, ports, invocation.rundir, bpffs, listeners, host_end), _ready)
+    endpoints = (*listeners, *controllers)
+    for endpoint in loaders:
+        if endpoint not in endpoints:
+            raise click.UsageError(f"--may-load {endpoint}: give the endpoint with --listen or --controller, too")
+    options = {
+        **plain,
+        "connections": [{"endpoint": endpoint, "may_load": endpoint in loaders} for endpoint in endpoints],
+        "tls": _given(private_key=private_key, certificate=certificate, ca_certificate=ca_cert),
+        "log": _given(format=log_format, level="debug" if invocation.verbose else log_level),
+    }
+    settings = read_settings(config, _given(**options))
+    logs.set_up(settings.log)
+    daemon.run(settings, invocation.rundir, _ready)
 
 
 def main() -> None:
     """The entry point of `okod`."""
     run(command)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, by setting: an empty list or table says nothing."""
+    return {name: value for name, value in options.items() if value not in (None, (), [], {})}
 
 
 def _ready(line: str) -> None:

@@ -27,9 +27,12 @@ _Result = TypeVar("_Result")
 def run_in(path: str | Path, function: Callable[[], _Result]) -> _Result:
     """What `function` returns or raises in the network namespace at `path`, e.g. /run/netns/NAME.
 
-    It runs in a thread made for it, because setns(2) moves one thread only: the caller stays where it is.
+    It runs in a thread made for it, because setns(2) moves one thread only: the caller stays where it is. In the
+    caller's own namespace it just runs: to enter that again would take CAP_SYS_ADMIN, too.
     Raises KernelError when the namespace cannot be entered.
     """
+    if inode(path) == inode():
+        return function()
     results: list[_Result] = []
     errors: list[BaseException] = []
 

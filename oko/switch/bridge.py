@@ -34,7 +34,7 @@ from oko.errors import (
     UnknownMap,
     UnknownProgram,
 )
-from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Group, Instruction, Meter, Output
+from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Instruction, Output, references
 from oko.flow.change import Change
 from oko.flow.drop import Drop
 from oko.flow.group import GroupMod
@@ -116,9 +116,8 @@ class _Draft:
         tables = self.tables
         if self.lowering is not None and rule.instructions in self.checked:
             return
-        if any(isinstance(action, Group) and action.number not in tables.groups for action in rule.actions) or any(
-            isinstance(item, Meter) and item.number not in tables.meters for item in rule.instructions
-        ):
+        named = references(rule.instructions)
+        if named.groups - tables.groups.keys() or named.meters - tables.meters.keys():
             return  # The tables refuse it, in better words.
         if self.lowering is None:
             self.lowering = Lowering(states, tables.groups, tables.meters)
@@ -392,7 +391,7 @@ class Bridge:
         What goes to a port that is down is dropped, as it is of packets. Raises BadAction before anything is done,
         PortError and KernelError for what could not be sent when the rest has been.
         """
-        self._require_ports(actions)
+        self._require_ports(_outputs(actions))
         refused: list[OkoError] = []
 
         def enter(inner: bytes) -> Decision:
@@ -550,13 +549,13 @@ class Bridge:
         match mod:
             case FlowMod():
                 if not mod.command.is_delete:
-                    self._require_ports(mod.rule.actions)
+                    self._require_ports(references(mod.rule.instructions).outputs)
                     draft.check(mod.rule, self._states)
                 if mod.command is Command.ADD and mod.rule.match.program is not None:
                     self.program(mod.rule.match.program)
             case GroupMod():
                 for bucket in mod.spec.buckets:
-                    self._require_ports(bucket.actions)
+                    self._require_ports(_outputs(bucket.actions))
                 draft.lowering = None
             case MeterMod():
                 draft.lowering = None
@@ -564,10 +563,10 @@ class Bridge:
                 self.program(observer.match.program)
         draft.change(mod, RemovalReason.GROUP_DELETE if isinstance(mod, GroupMod) else RemovalReason.DELETE)
 
-    def _require_ports(self, actions: Iterable[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Output) and action.port not in self._states and action.port not in _MEANT:
-                raise BadAction(f"output:{action.port}: the bridge has no port {action.port}", reason="bad-out-port")
+    def _require_ports(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number not in self._states and number not in _MEANT:
+                raise BadAction(f"output:{number}: the bridge has no port {number}", reason="bad-out-port")
 
     def _compile(self, filters: dict[int, Filter]) -> Compilation:
         return compile_tables(self._tables, filters, self._interfaces(), self._runtime, states=self._states)
@@ -687,6 +686,11 @@ class Bridge:
                     "ask for fresh maps to give up its content"
                 )
         return wanted
+
+
+def _outputs(actions: Iterable[Action]) -> list[int]:
+    """Where actions send to."""
+    return [action.port for action in actions if isinstance(action, Output)]
 
 
 def _way(entry: Entry) -> _Way:

@@ -6,16 +6,17 @@ whether its flags ask for that or not. A request that does not fit the bundle it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from ofext.bundles import BundleAdd, BundleCommand, BundleControl, BundleError, BundleFlag
-from ofext.messages import decode, encode, header
+from ofext.messages import Message, decode, encode, header
 from oko.errors import BundleFailed
+from oko.flow.change import Change
 from oko.switch.bridge import Bridge
 from oko.switch.refusal import answer_to
-from oko.switch.wire import Change, ChangeMessage, read_change
+from oko.switch.wire import ChangeMessage, read_change
 
 BUNDLE_LIMIT: Final = 16
 """Bundles of a connection."""
@@ -34,8 +35,10 @@ class _Bundle:
 class Bundles:
     """They end with the connection."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, require_right: Callable[[Message], None]) -> None:
+        """`require_right` raises ProtocolError for a message that the peer may not send."""
         self._bridge = bridge
+        self._require_right = require_right
         self._open: dict[int, _Bundle] = {}
 
     def control(self, message: BundleControl, xid: int) -> Iterator[bytes]:
@@ -84,6 +87,7 @@ class Bundles:
             raise BundleError(
                 "bundle-failed/msg-unsup", f"bundle {number}: a message {type(inner).__name__} cannot be in a bundle"
             )
+        self._require_right(inner)
         if sum(len(other.changes) for other in self._open.values()) >= MESSAGE_LIMIT:
             raise BundleError(
                 "bundle-failed/msg-too-many", f"bundle {number}: {MESSAGE_LIMIT} messages are in bundles already"

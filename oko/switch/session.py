@@ -18,11 +18,21 @@ from ofext.constants import (
     TABLE_ALL,
     VERSION,
     Capability,
+    PortConfig,
     PortReason,
     ReservedPort,
     Role,
 )
-from ofext.extension import ListRequest, MapUpdate, ProgramLoad, ProgramUnload
+from ofext.extension import (
+    Command,
+    ListRequest,
+    MapDelete,
+    MapUpdate,
+    Observe,
+    ProgramLoad,
+    ProgramUnload,
+    Unobserve,
+)
 from ofext.messages import (
     BarrierReply,
     BarrierRequest,
@@ -51,23 +61,30 @@ from ofext.messages import (
     SetAsync,
     SetConfig,
     TableMod,
+    VersionBitmap,
     decode,
     encode,
     header,
 )
 from ofext.multipart import ExperimenterBody, MultipartReply, MultipartRequest, TableFeaturesRequest, split
+from ofext.v10.constants import VERSION as VERSION10
+from ofext.v10.messages import encode as encode10
 from oko.compiler.packet_in import PacketInRecord
 from oko.errors import OkoError
 from oko.flow.action import LAST_TABLE
+from oko.flow.change import Change
 from oko.switch.asynchronous import DEFAULT, Unasked, wants
+from oko.switch.audit import audited
 from oko.switch.bridge import Bridge, Event, PortChanged, Removed
 from oko.switch.bundles import Bundles
 from oko.switch.extension import ExtensionServer
 from oko.switch.port import Port
 from oko.switch.refusal import answer_to, refused
 from oko.switch.roles import Roles
+from oko.switch.session10 import Session10
 from oko.switch.statistics import TABLES, Statistics
-from oko.switch.wire import Change, ChangeMessage, read_change
+from oko.switch.terms import TRUSTED, Terms
+from oko.switch.wire import ChangeMessage, read_change
 from oko.switch.wire_packet import NO_COOKIE, read_packet_out, write_packet_in, write_removed
 from oko.switch.wire_port import write_port
 
@@ -76,14 +93,28 @@ log = logging.getLogger("oko")
 BACKLOG_LIMIT: Final = 1 << 20
 """Bytes that wait for a slow reader before packet-ins are dropped."""
 
+_VERSIONS: Final = frozenset({VERSION10, VERSION})
+"""The versions that are spoken; the highest that the peer speaks, too, is taken."""
 _CAPABILITIES: Final = Capability.FLOW_STATS | Capability.TABLE_STATS | Capability.PORT_STATS | Capability.GROUP_STATS
 _TABLE_CONFIG: Final = 3
 """OFPTC_DEPRECATED_MASK: bits that mean nothing any more (OpenFlow 1.3.5, 7.3.3)."""
 
 _Changing = (
-    ChangeMessage | PacketOut | PortMod | TableMod | BundleControl | BundleAdd | ProgramLoad | ProgramUnload | MapUpdate
+    ChangeMessage
+    | PacketOut
+    | PortMod
+    | TableMod
+    | BundleControl
+    | BundleAdd
+    | ProgramLoad
+    | ProgramUnload
+    | MapUpdate
+    | MapDelete
 )
 """What changes the switch, which a slave may not (OpenFlow 1.3.5, 6.3.4); a change of table features does so, too."""
+
+_Loading = ProgramLoad | ProgramUnload | MapUpdate | MapDelete | Observe | Unobserve
+"""What changes the switch by the extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +135,25 @@ class Session:
         roles: Roles,
         send: Callable[[bytes], None],
         backlog: Callable[[], int] = lambda: 0,
+        *,
+        terms: Terms = TRUSTED,
+        datapath_id: int | None = None,
     ) -> None:
         """`send` puts bytes behind those that are to be sent already: messages that nobody asked for, once hellos have
-        been exchanged. `backlog` says how many bytes wait to be sent."""
+        been exchanged. `backlog` says how many bytes wait to be sent. Without a `datapath_id` it is the hardware
+        address of the first port, as OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits."""
         self._bridge = bridge
         self._roles = roles
         self._send = send
         self._backlog = backlog
+        self._terms = terms
+        self._given_id = datapath_id
         self._statistics = Statistics(bridge)
-        self._extension = ExtensionServer(bridge)
-        self._bundles = Bundles(bridge)
+        self._extension = ExtensionServer(bridge, send, backlog)
+        self._bundles = Bundles(bridge, self._require_right)
         self._asynchronous = DEFAULT
         self._unlisten: Callable[[], None] | None = None
+        self._older: Session10 | None = None
         self._miss_send_len = 128
         self.failed = False
         """Set when the two sides speak no common version: send what was answered and close."""
@@ -124,16 +162,21 @@ class Session:
 
     def greeting(self) -> bytes:
         """The hello that opens the connection."""
-        return encode(Hello())
+        return encode(Hello((VersionBitmap(_VERSIONS),)))
+
+    def probe(self) -> bytes:
+        """A message that the peer has to answer."""
+        return encode(EchoRequest()) if self._older is None else encode10(EchoRequest())
 
     def close(self) -> None:
         """The connection has ended: nothing is sent any more. Closing twice is harmless."""
         self._roles.leave(self)
+        self._extension.close()
         if self._unlisten is not None:
             self._unlisten()
             self._unlisten = None
         if self.lost_packet_ins:
-            log.warning("%d packet-ins were dropped: a controller read too slowly", self.lost_packet_ins)
+            log.warning("%s: %d packet-ins were dropped: it read too slowly", self._terms.peer, self.lost_packet_ins)
             self.lost_packet_ins = 0
 
     def receive(self, requests: Iterable[bytes]) -> Iterator[bytes]:
@@ -142,10 +185,14 @@ class Session:
         for request in requests:
             if self.failed:
                 break
+            if self._older is not None:
+                yield from self._older.receive(request)
+                continue
             xid = header(request).xid
             try:
                 message, _ = decode(request)
                 self._require_role(message)
+                self._require_right(message)
                 if isinstance(message, ChangeMessage):
                     waiting.append(_Waiting(read_change(message), request, xid))
                     continue
@@ -178,6 +225,16 @@ class Session:
         )
         if changing and self._roles.of(self) is Role.SLAVE:
             raise refused("bad-request/is-slave", f"a slave may not send {type(message).__name__}")
+
+    def _require_right(self, message: Message) -> None:
+        """Raises ProtocolError for what only those may ask for who may load programs."""
+        if isinstance(message, _Loading) and not self._terms.may_load:
+            log.warning("%s: refused: %s", self._terms.peer, type(message).__name__)
+            raise refused(
+                "bad-request/eperm",
+                f"{type(message).__name__}: connections of this endpoint may not load programs, write maps or observe: "
+                "let it be with --may-load",
+            )
 
     def _answer(self, message: Message, xid: int) -> Iterator[bytes]:
         if isinstance(message, BundleControl):
@@ -225,12 +282,8 @@ class Session:
                 yield QueueGetConfigReply(port)
             case MultipartRequest():
                 yield from self._report(message)
-            case ProgramLoad():
-                yield from self._extension.load(message)
-            case ProgramUnload():
-                self._extension.unload(message)
-            case MapUpdate():
-                self._extension.update(message)
+            case _ if isinstance(message, Command):
+                yield from audited(self._terms.peer, message, self._extension.command(message))
             case EchoReply() | Error() | ExperimenterError():
                 pass
             case Experimenter(experimenter, exp_type):
@@ -240,15 +293,19 @@ class Session:
                 raise refused("bad-request/bad-type", f"a message {type(message).__name__} is not supported")
 
     def _greet(self, hello: Hello) -> Iterator[Error]:
-        if VERSION not in hello.versions:
+        common = _VERSIONS & hello.versions
+        if not common:
             self.failed = True
-            yield Error(0, 0, b"this switch speaks OpenFlow 1.3 only")
+            yield Error(0, 0, b"this switch speaks OpenFlow 1.0 and 1.3")
         elif self._unlisten is None:
+            if max(common) != VERSION:
+                self._older = Session10(self._bridge, self._messages)
             self._unlisten = self._bridge.listen(self._hear)
 
     @property
     def _datapath_id(self) -> int:
-        """The hardware address of the first port, as OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits."""
+        if self._given_id is not None:
+            return self._given_id
         return int.from_bytes(self._bridge.ports[0].mac, "big") if self._bridge.ports else 0
 
     def _port(self, number: int, refusal: str) -> Port:
@@ -268,8 +325,17 @@ class Session:
         port = self._port(message.port_no, "port-mod-failed/bad-port")
         if message.hw_addr != port.mac:
             raise refused("port-mod-failed/bad-hw-addr", f"port {port.number} has the address {port.mac.hex(':')}")
-        if message.mask or message.advertise:
-            raise refused("port-mod-failed/eperm", f"port {port.number} ({port.name}): ports are not configured here")
+        where = f"port {port.number} ({port.name})"
+        if unknown := message.mask & message.config & ~PortConfig.PORT_DOWN:
+            raise refused(
+                "port-mod-failed/bad-config", f"{where}: configuration {unknown:#x}: ports only go up or down"
+            )
+        if message.advertise:
+            raise refused("port-mod-failed/bad-advertise", f"{where}: what it advertises is left to its driver")
+        if message.mask & PortConfig.PORT_DOWN:
+            if not self._bridge.is_live(port):
+                raise refused("port-mod-failed/eperm", f"{where}: its interface is gone")
+            self._bridge.enable_port(port, not message.config & PortConfig.PORT_DOWN)
 
     def _report(self, request: MultipartRequest) -> Iterator[MultipartReply]:
         if request.flags & MULTIPART_MORE:
@@ -295,13 +361,27 @@ class Session:
                 if self._backlog() > BACKLOG_LIMIT:
                     self.lost_packet_ins += 1
                     return
-                self._send(encode(write_packet_in(event, self._cookie(event))))
+                self._tell(event)
             case Removed():
                 if self._wants(FlowRemoved, event.reason.value):
-                    self._send(encode(write_removed(event)))
-            case PortChanged(port):
+                    self._tell(event)
+            case PortChanged():
                 if self._wants(PortStatus, PortReason.MODIFY):
-                    self._send(encode(PortStatus(PortReason.MODIFY, write_port(self._bridge, port))))
+                    self._tell(event)
+
+    def _tell(self, event: PacketInRecord | Removed | PortChanged) -> None:
+        if self._older is not None:
+            told = self._older.tell(event)
+            if told is not None:
+                self._send(told)
+            return
+        match event:
+            case PacketInRecord():
+                self._send(encode(write_packet_in(event, self._cookie(event))))
+            case Removed():
+                self._send(encode(write_removed(event)))
+            case PortChanged(port):
+                self._send(encode(PortStatus(PortReason.MODIFY, write_port(self._bridge, port))))
 
     def _wants(self, kind: type[Unasked], reason: int) -> bool:
         return wants(self._asynchronous, kind, reason, self._roles.of(self))

@@ -31,7 +31,7 @@ from oko.flow.action import LAST_TABLE
 from oko.flow.fields import FIELDS, FILTER_PROG, Field
 from oko.switch.wire_action import ACTION_TYPES
 
-_MOST_RULES: Final = 1 << 20
+MOST_RULES: Final = 1 << 20
 """What the switch says that a table holds. Memory is the limit."""
 _METADATA: Final = (1 << 64) - 1
 
@@ -44,7 +44,7 @@ def table_features() -> tuple[TableFeatures, ...]:
     """What each table can do. filter_prog is left out: Open vSwitch gives up on a reply with a field it does not
     know."""
     return tuple(
-        TableFeatures(table, f"table{table}", _METADATA, _METADATA, 0, _MOST_RULES, tuple(_properties(table)))
+        TableFeatures(table, f"table{table}", _METADATA, _METADATA, 0, MOST_RULES, tuple(_properties(table)))
         for table in range(LAST_TABLE + 1)
     )
 

@@ -1,4 +1,5 @@
-"""`Watch`: what a bridge has to be told by an event loop: packets for the controllers, timeouts, links."""
+"""`Watch`: what a bridge has to be told by an event loop: packets for the controllers, events of programs, timeouts,
+links."""
 
 from __future__ import annotations
 
@@ -39,10 +40,12 @@ class Watch:
     def __enter__(self) -> Self:
         self._loop.add_reader(self._monitor.fileno(), self._look_at_links)
         self._loop.add_reader(self._bridge.packet_ins().fileno(), self._bridge.deliver, _AT_A_TIME)
+        self._loop.add_reader(self._bridge.events.fileno(), self._bridge.events.deliver)
         self._bridge.refresh_ports()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._loop.remove_reader(self._bridge.events.fileno())
         self._loop.remove_reader(self._bridge.packet_ins().fileno())
         self._loop.remove_reader(self._monitor.fileno())
         self._monitor.close()

@@ -12,7 +12,7 @@ import pytest
 from demo.lab import SWITCH
 from ofext.constants import VERSION
 from ofext.framing import Splitter
-from ofext.messages import EchoReply, EchoRequest, Hello, decode, encode
+from ofext.messages import EchoReply, EchoRequest, Hello, VersionBitmap, decode, encode
 from oko.kernel.interface import interface
 from oko.kernel.link import attach_xdp
 from oko.kernel.namespace import run_in
@@ -77,7 +77,14 @@ def test_okod_after_another(network: Network, tmp_path: Path) -> None:
         pytest.param(("--port", "p1=1", "--port", "lo=2"), "port lo: its driver", id="no native XDP"),
         pytest.param((*PORTS, "--bpffs", "/proc"), "bpffs is not mounted at /proc: run 'mount", id="no bpffs"),
         pytest.param((*PORTS, "--bpffs", "/nowhere"), "bpffs is not mounted at /nowhere", id="no directory"),
-        pytest.param((*PORTS, "--listen", "ptcp:7000:192.0.2.1"), "cannot listen on 192.0.2.1 port 7000", id="address"),
+        pytest.param(
+            (*PORTS, "--listen", "ptcp:7000:192.0.2.1"), "ptcp:7000:192.0.2.1 listens in clear for other", id="in clear"
+        ),
+        pytest.param(
+            (*PORTS, "--listen", "ptcp:7000:192.0.2.1", "--allow-cleartext"),
+            "cannot listen on 192.0.2.1 port 7000",
+            id="address",
+        ),
         pytest.param(
             (*PORTS, "--rundir", "/proc/oko"), "the run directory /proc/oko: No such file", id="run directory"
         ),
@@ -146,7 +153,7 @@ def test_message_in_pieces(network: Network) -> None:
         answers: list[object] = []
         while EchoReply(b"x") not in answers:
             answers += [decode(message)[0] for message in splitter.feed(slow.recv(4096))]
-    assert answers == [Hello(), EchoReply(b"x")]
+    assert answers == [Hello((VersionBitmap(frozenset({1, 4})),)), EchoReply(b"x")]
 
 
 @pytest.mark.skipif(shutil.which("ovs-ofctl") is None, reason="ovs-ofctl is not installed")

@@ -24,6 +24,7 @@ from oko.flow.rule import Command, FlowMod
 from oko.flow.text import parse_rule, parse_selection
 from oko.switch.roles import Roles
 from oko.switch.session import Session
+from oko.switch.terms import TRUSTED, Terms
 from oko.switch.wire import write_flow_mod, write_group_mod, write_meter_mod
 from tests.oko.switch.conftest import Rig
 
@@ -60,11 +61,11 @@ def error_name(answer: Message) -> str:
 class Peer:
     """A session with a rig's bridge. `heard` is what it said unasked."""
 
-    def __init__(self, rig: Rig, roles: Roles | None = None) -> None:
+    def __init__(self, rig: Rig, roles: Roles | None = None, terms: Terms = TRUSTED) -> None:
         self._rig = rig
         self.heard: list[Message] = []
         self.backlog = 0
-        self.session = Session(rig.bridge, roles or Roles(), self._hear, lambda: self.backlog)
+        self.session = Session(rig.bridge, roles or Roles(), self._hear, lambda: self.backlog, terms=terms)
         assert self.ask(Hello()) == []
 
     def _hear(self, data: bytes) -> None:

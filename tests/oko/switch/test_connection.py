@@ -4,24 +4,40 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
 from ofext.constants import VERSION
 from ofext.framing import Splitter
 from ofext.messages import BarrierReply, BarrierRequest, EchoReply, EchoRequest, FlowRemoved, Hello, decode, encode
+from ofext.multipart import FlowStatsRequest, MultipartRequest
 from oko.flow.text import parse_selection
 from oko.switch import connection
 from oko.switch.connection import converse
 from oko.switch.roles import Roles
+from oko.switch.session import Session
+from oko.switch.terms import Terms
 from tests.oko.switch.conftest import Rig
 
 pytestmark = pytest.mark.needs_bpf
 
+A_PEER = Terms("a peer")
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def talk(rig: Rig, body: Callable[[Streams, asyncio.Task[None]], Awaitable[None]]) -> int:
+async def connect(rig: Rig, changed: Callable[[], None], terms: Terms = A_PEER) -> tuple[Streams, asyncio.Task[None]]:
+    """A connection: its peer's end, and the task that serves it."""
+    here, there = socket.socketpair()
+    for end in (here, there):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    session = partial(Session, rig.bridge, Roles())
+    served = asyncio.ensure_future(converse(session, terms, *await asyncio.open_connection(sock=here), changed))
+    # The peer's stream holds back what has been read for it beyond a little.
+    return await asyncio.open_connection(sock=there, limit=1024), served
+
+
+def talk(rig: Rig, body: Callable[[Streams, asyncio.Task[None]], Awaitable[None]], terms: Terms = A_PEER) -> int:
     """Run `body` as the peer of a connection, whose task it gets too. How often the bridge may have changed."""
     changes = 0
 
@@ -30,14 +46,7 @@ def talk(rig: Rig, body: Callable[[Streams, asyncio.Task[None]], Awaitable[None]
         changes += 1
 
     async def both() -> None:
-        here, there = socket.socketpair()
-        for end in (here, there):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        served = asyncio.ensure_future(
-            converse(rig.bridge, Roles(), *await asyncio.open_connection(sock=here), changed)
-        )
-        # The peer's stream holds back what has been read for it beyond a little.
-        peer = await asyncio.open_connection(sock=there, limit=1024)
+        peer, served = await connect(rig, changed, terms)
         try:
             await asyncio.wait_for(body(peer, served), 20)
         finally:
@@ -104,7 +113,64 @@ def test_a_peer_that_does_not_read_is_left(
     assert rig.add(*rules) == []
     with caplog.at_level(logging.WARNING, "oko"):
         talk(rig, peer)
-    assert any("its peer leaves" in record.message for record in caplog.records)
+    assert any("are left unread" in record.message for record in caplog.records)
+
+
+def test_a_peer_that_falls_silent_is_asked_and_then_left(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        reader, writer = streams
+        writer.write(encode(Hello(), 1))
+        assert EchoRequest() in await hear(reader, EchoRequest())
+        writer.write(encode(EchoReply(), 0))
+        assert await hear(reader, EchoRequest()) == [EchoRequest()]
+        await served
+
+    with caplog.at_level(logging.WARNING, "oko"):
+        talk(rig, peer, Terms("somebody", probe=0.05))
+    assert [record.message for record in caplog.records] == [
+        "somebody: closing the connection: no answer to an echo request"
+    ]
+
+
+def test_a_peer_that_takes_no_answers_is_left(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        _, writer = streams
+        writer.write(encode(Hello(), 1) + encode(EchoRequest(bytes(60_000)), 2) * 8)
+        await served
+
+    with caplog.at_level(logging.WARNING, "oko"):
+        talk(rig, peer, Terms("somebody", probe=0.05))
+    assert [record.message for record in caplog.records] == [
+        "somebody: closing the connection: answers are left unread"
+    ]
+
+
+def test_a_fault_of_ours_costs_one_connection(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        (other_reader, other_writer), other_served = await connect(rig, lambda: None)
+        reader, writer = streams
+        writer.write(encode(Hello(), 1) + encode(MultipartRequest(FlowStatsRequest()), 2))
+        while await reader.read(1 << 16):
+            pass
+        await served
+        assert served.exception() is None
+        other_writer.write(encode(Hello(), 1) + encode(BarrierRequest(), 2))
+        await hear(other_reader, BarrierReply())
+        other_writer.close()
+        await other_served
+
+    monkeypatch.setattr(rig.bridge, "select", fault)
+    with caplog.at_level(logging.ERROR, "oko"):
+        talk(rig, peer)
+    (record,) = caplog.records
+    assert record.message == "a peer: the connection ended by a fault of okod"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
 
 
 def test_the_end_does_not_wait_for_a_peer_that_does_not_read(rig: Rig) -> None:

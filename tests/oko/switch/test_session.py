@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from ofext import instructions as wire
-from ofext.bundles import ONF, BundleCommand, BundleControl
-from ofext.constants import MULTIPART_MORE, NO_BUFFER, PORT_ANY, PacketInReason, PortReason, PortState, Role
-from ofext.extension import EXPERIMENTER, ProgramUnload
+from ofext.bundles import ONF, BundleAdd, BundleCommand, BundleControl
+from ofext.constants import MULTIPART_MORE, NO_BUFFER, PORT_ANY, PacketInReason, PortConfig, PortReason, PortState, Role
+from ofext.extension import EXPERIMENTER, MapDelete, MapUpdate, Observe, ProgramUnload, Unobserve
 from ofext.instructions import ApplyActions, GotoTable, Meter, Output, SetQueue, UnknownAction
+from ofext.load import chunks
 from ofext.messages import (
     BarrierReply,
     BarrierRequest,
@@ -63,11 +64,14 @@ from oko.flow.action import CONTROLLER
 from oko.flow.rule import Command
 from oko.flow.rule import FlowMod as Change
 from oko.flow.text import parse_rule
+from oko.switch.limits import Limits
 from oko.switch.roles import UNKNOWN_GENERATION, Roles
-from oko.switch.session import BACKLOG_LIMIT
+from oko.switch.session import BACKLOG_LIMIT, Session
+from oko.switch.terms import Terms
 from oko.switch.wire import write_flow_mod
+from oko.switch.wire_match import write_match
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import Rig
+from tests.oko.switch.conftest import Compile, Rig
 from tests.oko.switch.peer import Peer, add, add_group, add_meter, delete, error_name
 
 pytestmark = pytest.mark.needs_bpf
@@ -193,7 +197,7 @@ def test_what_is_refused_changes_nothing(rig: Rig, used: Peer) -> None:
         answer, xid = decode(refusal)
         names[name] = error_name(answer)
         assert isinstance(answer, Error)
-        assert (answer.data, xid) == (request[:64], header(request).xid), name
+        assert (answer.data, xid) == (request, header(request).xid), name
         assert decode(barrier) == (BarrierReply(), 2)
     assert names == {name: expected for name, (_, expected) in REFUSED.items()}
     assert state(rig, used) == before
@@ -231,7 +235,7 @@ def test_what_arrives_together_is_compiled_together(rig: Rig, peer: Peer, monkey
 
 
 def test_greeting_and_small_questions(rig: Rig, peer: Peer) -> None:
-    assert peer.session.greeting() == encode(Hello())
+    assert peer.session.greeting() == encode(Hello((VersionBitmap(frozenset({1, 4})),)))
     answers = peer.ask(
         Hello(),
         EchoRequest(b"are you there"),
@@ -255,17 +259,102 @@ def test_greeting_and_small_questions(rig: Rig, peer: Peer) -> None:
     ]
 
 
-def test_ports_are_not_configured(rig: Rig, peer: Peer) -> None:
-    assert peer.refusals(port_mod(mac=rig.bridge.ports[0].mac)) == ["port-mod-failed/eperm"]
+@pytest.mark.parametrize(
+    ("config", "mask", "advertise", "refusals"),
+    [
+        pytest.param(0, 0x65, 0, [], id="nothing to do"),
+        pytest.param(0x24, 0x24, 0, ["port-mod-failed/bad-config"], id="NO_RECV and NO_FWD"),
+        pytest.param(0x41, 0x41, 0, ["port-mod-failed/bad-config"], id="NO_PACKET_IN"),
+        pytest.param(1, 1, 1, ["port-mod-failed/bad-advertise"], id="advertise"),
+    ],
+)
+def test_what_of_a_port_is_not_configured(
+    rig: Rig, peer: Peer, config: int, mask: int, advertise: int, refusals: list[str]
+) -> None:
+    port = rig.bridge.ports[0]
+    assert peer.refusals(PortMod(1, port.mac, config, mask, advertise)) == refusals
+    assert rig.inside(lambda: rig.bridge.is_enabled(port))
+    assert peer.heard == []
+
+
+def test_a_port_goes_down_and_up(rig: Rig, peer: Peer) -> None:
+    port = rig.bridge.ports[0]
+
+    def is_up() -> bool:
+        rig.bridge.refresh_ports()
+        return rig.bridge.is_up(port)
+
+    for config, state in ((PortConfig.PORT_DOWN, PortState.LINK_DOWN), (PortConfig(0), PortState.LIVE)):
+        message = PortMod(1, port.mac, config, PortConfig.PORT_DOWN)
+        assert peer.ask(message) == []
+        wait_until(lambda up=not config: rig.inside(is_up) == up)  # type: ignore[misc]
+        told = peer.heard[-1]
+        assert isinstance(told, PortStatus)
+        assert (told.desc.port_no, told.desc.config, told.desc.state) == (1, config, state)
+        peer.heard.clear()
+        assert peer.ask(message) == []
+        assert peer.heard == [], "it was so already"
+
+
+def test_a_port_without_a_link_is_taken_down(rig: Rig, peer: Peer) -> None:
+    port = rig.bridge.ports[0]
+    subprocess.run(["ip", "-n", rig.namespace.name, "link", "set", "h1", "down"], check=True)
+    rig.inside(rig.bridge.refresh_ports)
+    peer.heard.clear()
+    assert peer.ask(PortMod(1, port.mac, PortConfig.PORT_DOWN, PortConfig.PORT_DOWN)) == []
+    (told,) = peer.heard
+    assert isinstance(told, PortStatus)
+    assert told.desc.config == PortConfig.PORT_DOWN
+
+
+def test_a_port_that_is_gone_is_not_configured(rig: Rig, peer: Peer) -> None:
+    rig.attach()
+    port = rig.bridge.ports[0]
+    subprocess.run(["ip", "-n", rig.namespace.name, "link", "del", "p1"], check=True)
+    assert peer.refusals(PortMod(1, port.mac, 1, 1)) == ["port-mod-failed/eperm"]
+
+
+def test_limits_of_programs(rig: Rig, peer: Peer, counting: Compile) -> None:
+    elf = counting()
+    rig.bridge.limits = Limits(programs=1)
+    assert len(peer.ask(*chunks(1, "", elf))) == 1
+    assert peer.refusals(*chunks(2, "", elf)) == ["limit-exceeded"]
+    assert len(peer.ask(*chunks(1, "", elf))) == 1, "in the place of the first"
+    rig.bridge.limits = Limits(object_bytes=len(elf) - 1)
+    assert Peer(rig).refusals(*chunks(1, "", elf)) == ["limit-exceeded"]
+
+
+def test_the_right_to_load(rig: Rig, counting: Compile) -> None:
+    stranger = Peer(rig, terms=Terms("a stranger"))
+    observer = write_match(parse_rule("filter_prog=1,actions=drop").match)
+    requests = (
+        *chunks(1, "", counting()),
+        ProgramUnload(1),
+        MapUpdate(1, 0, "hits"),
+        MapDelete(1, 0, "hits"),
+        Observe(0, observer),
+        Unobserve(0, observer),
+        BundleAdd(1, 0, encode(Observe(0, observer), 7)),
+    )
+    assert stranger.refusals(*requests) == ["bad-request/eperm"] * len(requests)
+
+
+@pytest.mark.parametrize("datapath_id", [0, 1, (1 << 64) - 1])
+def test_a_datapath_id_that_was_given(rig: Rig, datapath_id: int) -> None:
+    session = Session(rig.bridge, Roles(), lambda _: None, datapath_id=datapath_id)
+    (answer,) = rig.inside(lambda: list(session.receive([encode(FeaturesRequest(), 1)])))
+    features = decode(answer)[0]
+    assert isinstance(features, FeaturesReply)
+    assert (features.datapath_id, features.auxiliary_id) == (datapath_id, 0)
 
 
 def test_other_versions_are_turned_away(rig: Rig, peer: Peer) -> None:
-    assert peer.refusals(Hello((VersionBitmap(frozenset({1, 6})),), 6)) == ["hello-failed/incompatible"]
+    assert peer.refusals(Hello((VersionBitmap(frozenset({2, 6})),), 6)) == ["hello-failed/incompatible"]
     assert peer.session.failed
 
 
 def test_nothing_is_done_behind_a_hello_that_failed(rig: Rig, peer: Peer) -> None:
-    assert peer.refusals(Hello((), 1), EchoRequest(b"still there"), FlowMod()) == ["hello-failed/incompatible"]
+    assert peer.refusals(Hello((), 0), EchoRequest(b"still there"), FlowMod()) == ["hello-failed/incompatible"]
     assert len(rig.bridge.tables) == 0
 
 

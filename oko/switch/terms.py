@@ -1,0 +1,21 @@
+"""`Terms`: on what terms the peer of a connection is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`peer` is what the log calls it. `may_load`: whether it may change what only the extension can: load programs,
+    write their maps, set observers. `probe`: seconds of silence after which it is asked for an echo, and after as many
+    again is given up; None never."""
+
+    peer: str
+    may_load: bool = False
+    probe: float | None = None
+
+
+TRUSTED: Final = Terms("a local peer", may_load=True)
+"""Of a peer that could do everything by itself."""

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import pytest
+
+from oko.switch.backoff import Backoff
+from oko.switch.controller import Controller
+from oko.switch.endpoint import Address
+
+HOST = "127.0.0.1"
+
+
+def test_it_connects_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        arrived = asyncio.Semaphore(0)
+
+        async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            arrived.release()
+            writer.close()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                assert await reader.read() == b""
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(accept, HOST, 0)
+        port: int = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            controller = Controller("them", Address(HOST, port), None, Backoff(0.01), serve)
+            running = group.create_task(controller.run())
+            for _ in range(3):
+                await arrived.acquire()
+            server.close()
+            await server.wait_closed()
+            while not any("not connected" in record.message for record in caplog.records):
+                await asyncio.sleep(0.001)
+            server = await asyncio.start_server(accept, HOST, port)
+            await arrived.acquire()
+            running.cancel()
+        server.close()
+
+    with caplog.at_level(logging.INFO, "oko"):
+        asyncio.run(scenario())
+    said = [record.message for record in caplog.records]
+    assert said[:3] == ["them: connected"] * 3
+    assert sum("not connected" in line for line in said) == 1, "it is said once"
+
+
+def test_a_host_that_does_not_answer(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "patience", 0.01)
+
+    async def scenario() -> None:
+        async def serve(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            raise AssertionError("somebody is there")
+
+        # A listener whose queue is full does not answer.
+        with socket.create_server((HOST, 0), backlog=0) as server, socket.create_connection(server.getsockname()):
+            address = Address(HOST, server.getsockname()[1])
+            running = asyncio.ensure_future(Controller("them", address, None, Backoff(0.01), serve).run())
+            async with asyncio.timeout(20):
+                while not caplog.records:
+                    await asyncio.sleep(0.001)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    with caplog.at_level(logging.WARNING, "oko"):
+        asyncio.run(scenario())
+    assert caplog.records[0].message == "them: not connected: it does not answer: trying again"
