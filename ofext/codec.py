@@ -453,6 +453,13 @@ class Family:
         for cls in classes:
             self.numbers[cls] = number
 
+    def __or__(self, other: Family) -> Family:
+        """The structures of both, which share their numbers' space."""
+        both = Family(f"{self.noun} or {other.noun}")
+        both.parts = {**self.parts, **other.parts}
+        both.numbers = {**self.numbers, **other.numbers}
+        return both
+
     def number(self, value: object) -> int:
         """The number that announces `value`. Raises TypeError for a value of another kind."""
         number = self.numbers.get(type(value))
@@ -470,21 +477,21 @@ class Recurring:
 
     def __init__(self, part: Part, *, limit: int = 1 << 12, longest: int = 512) -> None:
         self.extent = part.extent
-        self._part = part
+        self.part = part
         self._longest = longest  # bytes; of longer ones few recur
         self._recall = lru_cache(maxsize=limit)(self._read)
 
     def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
         if end - offset > self._longest:
-            return self._part.read(data, offset, end)
+            return self.part.read(data, offset, end)
         value, length = self._recall(data[offset:end])
         return value, offset + length
 
     def write(self, value: Any) -> bytes:
-        return self._part.write(value)
+        return self.part.write(value)
 
     def _read(self, data: bytes) -> tuple[Any, int]:
-        return self._part.read(data, 0, len(data))
+        return self.part.read(data, 0, len(data))
 
 
 class Padding(Enum):

@@ -4,6 +4,7 @@ being declared."""
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from ofext.codec import (
     Number,
     Padding,
     Prefixed,
+    Recurring,
     Repeat,
     Rest,
     Sized,
@@ -29,6 +31,16 @@ from ofext.codec import (
     Text,
 )
 from ofext.extension import COMMANDS, EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS
+from ofext.monitor import (
+    MONITOR_MESSAGES,
+    MONITOR_REPLIES,
+    MONITOR_REQUESTS,
+    FlowUpdate,
+    OwnUpdate,
+    UpdateEvent,
+    _UpdatePart,
+    _WithMatchLength,
+)
 from ofext.oxm import EXPERIMENTER_CLASS, MatchPart, Oxm, OxmId, OxmIdPart, OxmPart
 from ofext.v10.match import Nxm, NxmPart
 
@@ -84,9 +96,14 @@ def of_part(part: Any) -> st.SearchStrategy[Any]:
             return OXMS
         case OxmIdPart():
             return OXM_IDS
+        case Recurring():
+            return of_part(part.part)
         case Rest():
             return SMALL if part.multiple == 1 else st.binary(max_size=2).map(lambda data: data * part.multiple)
-        case Sized() | Spanned() | Prefixed() | Aligned() | Nxm():
+        case _UpdatePart():
+            flows = st.builds(replace, of_class(FlowUpdate), event=st.integers(0, UpdateEvent.OWN - 1))
+            return flows | of_class(OwnUpdate)
+        case _WithMatchLength() | Sized() | Spanned() | Prefixed() | Aligned() | Nxm():
             return of_part(part.part)
         case Repeat():
             return st.lists(of_part(part.part), max_size=3).map(tuple)
@@ -135,9 +152,9 @@ def _layouts(*families: Family) -> dict[type, st.SearchStrategy[Any]]:
     return {part.cls: of_class(part.cls) for part in parts}
 
 
-def _bodies(family: Family, lists: Family) -> dict[type, st.SearchStrategy[Any]]:
+def _bodies(family: Family, *experimenters: Family) -> dict[type, st.SearchStrategy[Any]]:
     return {
-        **_layouts(family, lists),
+        **_layouts(family, *experimenters),
         multipart.ExperimenterBody: st.builds(multipart.ExperimenterBody, FOREIGN, U32, SMALL),
         multipart.UnknownBody: st.builds(multipart.UnknownBody, _unknown_type(family), SMALL),
     }
@@ -158,7 +175,7 @@ ENCLOSED = st.builds(
 )
 
 PLAIN: dict[type, st.SearchStrategy[Any]] = {
-    **_layouts(messages.MESSAGES, COMMANDS, BUNDLE_MESSAGES),
+    **_layouts(messages.MESSAGES, COMMANDS, BUNDLE_MESSAGES, MONITOR_MESSAGES),
     messages.Hello: _hello(),
     messages.Error: st.builds(messages.Error, st.integers(0, 0xFFFE), U16, SMALL),
     messages.ExperimenterError: st.builds(messages.ExperimenterError, U16, U32, SMALL),
@@ -170,8 +187,8 @@ PLAIN: dict[type, st.SearchStrategy[Any]] = {
 }
 """Every message but multipart messages, by class."""
 
-REQUESTS = _bodies(multipart.REQUESTS, LIST_REQUESTS)
-REPLIES = _bodies(multipart.REPLIES, LIST_REPLIES)
+REQUESTS = _bodies(multipart.REQUESTS, LIST_REQUESTS, MONITOR_REQUESTS)
+REPLIES = _bodies(multipart.REPLIES, LIST_REPLIES, MONITOR_REPLIES)
 
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     **{cls.__name__: strategy for cls, strategy in PLAIN.items()},

@@ -118,7 +118,7 @@ def test_a_message_that_does_not_fit_is_refused(message: BundleAdd) -> None:
 
 
 def test_other_messages_of_the_onf_are_kept() -> None:
-    message = Experimenter(ONF, 1870, b"flow monitor")
+    message = Experimenter(ONF, 1911, b"role status")
     assert decode(encode(message)) == (message, 0)
 
 

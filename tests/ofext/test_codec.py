@@ -25,6 +25,7 @@ from ofext.codec import (
     Padding,
     Part,
     Prefixed,
+    Recurring,
     Repeat,
     Rest,
     Row,
@@ -66,6 +67,14 @@ def test_runs_of_numbers_are_one_struct() -> None:
 def test_a_layout_cut_anywhere(length: int) -> None:
     with pytest.raises(ProtocolError):
         LAYOUT.read(BYTES, 0, length)
+
+
+def test_the_same_bytes_give_the_same_value() -> None:
+    part = Recurring(Repeat(Exactly(2)), longest=4)
+    first, end = part.read(b"?abcd", 1, 5)
+    assert (first, end) == ((b"ab", b"cd"), 5)
+    assert part.read(b"abcd", 0, 4)[0] is first
+    assert part.read(b"abcdef", 0, 6)[0] is not part.read(b"abcdef", 0, 6)[0]
 
 
 def test_rows() -> None:
@@ -111,6 +120,8 @@ PARTS: dict[str, tuple[Part, Any, bytes]] = {
     "repeat, none": (Repeat(Exactly(2)), (), b""),
     "sized": (Sized(Exactly(2)), b"ab", b"\0\4ab"),
     "rest, even": (Rest(2), b"abcd", b"abcd"),
+    "recurring": (Recurring(Repeat(Exactly(2))), (b"ab", b"cd"), b"abcd"),
+    "recurring, long": (Recurring(Rest(), longest=2), b"abc", b"abc"),
     "array": (Array("H", 2), (1, 2), b"\0\1\0\2"),
     "spanned": (Spanned(Layout(Gap), 1), Gap(7, b"abc"), b"\7\0\6abc"),
     "prefixed": (Prefixed("Hx", Rest()), b"abc", b"\0\3\0abc"),

@@ -136,7 +136,7 @@ def matches(draw: st.DrawFn) -> Match:
     return Match.of(made.values())
 
 
-_OUTPUTS = st.one_of(st.integers(0, MAX_PORT), st.sampled_from((IN_PORT, FLOOD, ALL, CONTROLLER, LOCAL)))
+_OUTPUTS = st.one_of(st.integers(1, MAX_PORT), st.sampled_from((IN_PORT, FLOOD, ALL, CONTROLLER, LOCAL)))
 _ETH_TYPES = st.one_of(st.sampled_from((0x0800, 0x0806, 0x86DD, 0x8847)), st.integers(0, 0xFFFF))
 
 

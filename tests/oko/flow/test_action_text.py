@@ -37,6 +37,11 @@ AGREED = {
     "controller": ("", "controller", "CONTROLLER:65535"),
     "controller, all of the packet": ("", "controller:65535", "CONTROLLER:65535"),
     "controller in brackets": ("", "controller()", "CONTROLLER:65535"),
+    "controller, some of the packet": (
+        "",
+        "controller:100,controller(max_len=100)",
+        "CONTROLLER:100,CONTROLLER:100",
+    ),
     "group": ("", "group:5,group(6)", "group:5,group:6"),
     "set_field": ("", "set_field:1:2:3:4:5:6->dl_dst", "set_field:01:02:03:04:05:06->eth_dst"),
     "set_field of a port": (
@@ -122,11 +127,6 @@ AGREED = {
 """What ovs-ofctl reads as we do: a match, actions → how both print them."""
 
 OURS = {
-    "controller, some of the packet": (
-        "",
-        "controller:100,controller(max_len=100)",
-        "CONTROLLER:65535,CONTROLLER:65535",
-    ),
     "copies of the TTL": ("mpls", "copy_ttl_in,copy_ttl_out", "copy_ttl_in,copy_ttl_out"),
     "TTL as a field": ("ip", "set_field:64->nw_ttl", "mod_nw_ttl:64"),
     "MPLS TTL as a field": ("mpls", "set_field:64->mpls_ttl", "set_mpls_ttl(64)"),

@@ -1,0 +1,131 @@
+"""A real Open vSwitch for tests: its daemons with a directory, and if need be a network namespace, of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from tests.oko.kernel.waiting import wait_until
+
+SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-vswitchd", "ovs-ofctl", "ovs-appctl")
+_PATIENCE = 20  # seconds
+
+needs_ovs = pytest.mark.skipif(
+    not SCHEMA.exists() or any(shutil.which(tool) is None for tool in TOOLS), reason="Open vSwitch is not installed"
+)
+
+
+class Vswitch:
+    """ovsdb-server and ovs-vswitchd, running while the context lasts. The kernel's datapath is left alone.
+
+    `directory` is made; it holds the database, the sockets and nothing else. `prefix` goes before the daemons, such as
+    an nsenter; `options` are of ovs-vswitchd.
+    """
+
+    def __init__(self, directory: Path, *, prefix: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> None:
+        self.directory = directory
+        self._prefix = prefix
+        self._options = options
+        places = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
+        self._environment = {**os.environ, **dict.fromkeys(places, str(directory))}
+        self._database = directory / "conf.db"
+        self._socket = directory / "db.sock"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._switch: subprocess.Popen[bytes] | None = None
+        directory.mkdir()
+
+    @property
+    def remote(self) -> str:
+        """The database, as ovs-vsctl's ``--db`` names it."""
+        return f"unix:{self._socket}"
+
+    @property
+    def control(self) -> Path:
+        """The socket that ovs-appctl speaks to ovs-vswitchd by."""
+        return self.directory / "switch.ctl"
+
+    def management(self, bridge: str) -> Path:
+        """The bridge's socket for OpenFlow."""
+        return self.directory / f"{bridge}.mgmt"
+
+    def target(self, bridge: str) -> str:
+        """The bridge, as ovs-ofctl names it."""
+        return f"unix:{self.management(bridge)}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._run("ovsdb-tool", "create", self._database, SCHEMA)
+            self.start_database()
+            self.vsctl("--no-wait", "init")
+            self.start_switch()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.stop_switch()
+        self.stop_database()
+
+    def start_database(self) -> None:
+        self._server = self._start(
+            "ovsdb-server", f"--remote=punix:{self._socket}", f"--unixctl={self.directory}/db.ctl", self._database
+        )
+        wait_until(self._socket.exists)
+
+    def stop_database(self) -> None:
+        self._server = self._stop(self._server)
+
+    def start_switch(self) -> None:
+        """Ready when it has made what the database says."""
+        options = ("--disable-system", f"--unixctl={self.control}", *self._options)
+        self._switch = self._start("ovs-vswitchd", *options, self.remote)
+        self.vsctl("set", "Open_vSwitch", ".", "external_ids:started=yes")
+        wait_until(self.control.exists)
+
+    def stop_switch(self, *, abruptly: bool = False) -> None:
+        """With SIGTERM, or `abruptly` with SIGKILL, which leaves its sockets behind."""
+        if abruptly and self._switch is not None:
+            self._switch.kill()
+        self._switch = self._stop(self._switch)
+
+    def vsctl(self, *words: str) -> str:
+        """What ovs-vsctl prints. It returns when ovs-vswitchd has done what it says."""
+        return self._run("ovs-vsctl", f"--db={self.remote}", f"--timeout={_PATIENCE}", *words)
+
+    def ofctl(self, command: str, bridge: str, *words: str, version: str = "OpenFlow13") -> str:
+        """What ovs-ofctl prints; `command` may begin with options."""
+        return self._run("ovs-ofctl", "-O", version, *command.split(), self.target(bridge), *words)
+
+    def appctl(self, *words: str) -> str:
+        """What ovs-vswitchd answers."""
+        return self._run("ovs-appctl", "-t", self.control, *words)
+
+    def _run(self, *command: str | Path) -> str:
+        done = subprocess.run(
+            command, check=False, env=self._environment, timeout=_PATIENCE, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def _start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        words = (*self._prefix, *command)
+        return subprocess.Popen(words, env=self._environment, stderr=subprocess.DEVNULL, cwd=self.directory)
+
+    @staticmethod
+    def _stop(process: subprocess.Popen[bytes] | None) -> None:
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            process.wait(_PATIENCE)
