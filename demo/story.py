@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from demo.lab import SWITCH, Lab, signals_as_exceptions, undisturbed
 from oko.errors import OkoError
@@ -71,6 +70,7 @@ class _Stage:
             "PATH": f"{tools()}:{os.environ.get('PATH', os.defpath)}",
             "OKO_RUNDIR": str(self.directory / "run"),
             "OKO_BPFFS": str(self.directory / "bpf"),
+            "OKO_STATEDIR": str(self.directory / "state"),
         }
 
     def title(self, text: str) -> None:
@@ -223,49 +223,24 @@ def _dropped(stage: _Stage) -> int:
 
 def _explain(stage: _Stage) -> None:
     stage.title("7. What every rule decided")
-    stage.prompt(f"oko flow list {BRIDGE}")
-    flows = stage.ask(f"oko flow list {BRIDGE}")
-    table = _table("rule", "packets", "bytes")
-    for flow in flows:
-        table.add_row(flow["flow"], f"{flow['packets']:,}", f"{flow['bytes']:,}")
+    stage.show(f"oko flow list {BRIDGE}")
+    for flow in stage.ask(f"oko flow list {BRIDGE}"):
         _expect(flow["packets"] > 0, f"no packet met the rule {flow['flow']}")
-    stage.console.print(table)
 
     stage.title("8. What the program answered")
-    stage.prompt(f"oko program list {BRIDGE}")
+    stage.show(f"oko program list {BRIDGE}")
     (program,) = stage.ask(f"oko program list {BRIDGE}")
     refused = program["runs"] - program["matches"]
-    table = _table("program", "runs", "match", "no match")
-    table.add_row(
-        f"{program['id']} {program['name']}", f"{program['runs']:,}", f"{program['matches']:,}", f"{refused:,}"
-    )
-    stage.console.print(table)
     dropped = _dropped(stage)
     _expect(refused == dropped, f"the firewall refused {refused} packets, the drop rule counted {dropped}")
 
     stage.title("9. What the program remembers")
-    stage.prompt(f"oko map dump {BRIDGE} 1 connections")
-    connections = stage.ask(f"oko map dump {BRIDGE} 1 connections")
-    table = _table("connection", "state", "packets each way")
-    for entry in connections:
-        key, value = entry["key"], entry["value"]
-        ends = [f"{address}:{port}" for address, port in zip(key["addr"], key["port"], strict=True)]
-        there, back = value["packets"]
-        table.add_row(" ─ ".join(ends), value["state"], f"{there:,} / {back:,}")
-    stage.console.print(table)
-    remembered = [entry["key"]["port"] for entry in connections]
+    stage.show(f"oko map dump {BRIDGE} 1 connections")
+    remembered = [entry["key"]["port"] for entry in stage.ask(f"oko map dump {BRIDGE} 1 connections")]
     _expect(
         len(remembered) == 1 and int(WEB_PORT) in remembered[0],
         f"the firewall remembers connections between the ports {remembered}, only the download was one",
     )
-
-
-def _table(name: str, *numbers: str) -> Table:
-    table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
-    table.add_column(name)
-    for number in numbers:
-        table.add_column(number, justify="right")
-    return table
 
 
 def _take_away(stage: _Stage) -> None:

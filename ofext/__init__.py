@@ -13,6 +13,7 @@
     experimenter  what experimenters define, behind their id
     extension     programs, maps and observers: experimenter 0xff4f4b4f
     bundles       messages that take effect together: experimenter 0x4f4e4600
+    monitor       a switch that tells of changes to its flows: experimenter 0x4f4e4600
     load          a program cut into chunks, and put together again
     messages      all messages: `encode`, `decode`
     answers       exceptions made into error messages, and back

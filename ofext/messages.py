@@ -39,6 +39,7 @@ from .errors import EXPERIMENTER_ERROR
 from .experimenter import ExperimenterPart
 from .extension import COMMANDS, EXPERIMENTER, Command
 from .instructions import ACTION_LIST, Action, Instructions
+from .monitor import MONITOR_MESSAGES, MonitorMessage
 from .multipart import PORT, REPLIES, REQUESTS, MultipartPart, MultipartReply, MultipartRequest, Port
 from .oxm import Match
 from .queues import Queues
@@ -430,6 +431,7 @@ Message = (
     | Command
     | BundleControl
     | BundleAdd
+    | MonitorMessage
     | FeaturesRequest
     | FeaturesReply
     | GetConfigRequest
@@ -494,8 +496,10 @@ MESSAGES.add(_HELLO, Layout(Hello), Hello)
 MESSAGES.add(_ERROR, _ErrorPart(), Error, ExperimenterError)
 MESSAGES.add(
     4,
-    ExperimenterPart({EXPERIMENTER: COMMANDS, ONF: BUNDLE_MESSAGES}, Experimenter, strict=EXPERIMENTER),
-    *(Experimenter, *COMMANDS.numbers, *BUNDLE_MESSAGES.numbers),
+    ExperimenterPart(
+        {EXPERIMENTER: COMMANDS, ONF: BUNDLE_MESSAGES | MONITOR_MESSAGES}, Experimenter, strict=EXPERIMENTER
+    ),
+    *(Experimenter, *COMMANDS.numbers, *BUNDLE_MESSAGES.numbers, *MONITOR_MESSAGES.numbers),
 )
 MESSAGES.add(18, MultipartPart(REQUESTS, MultipartRequest), MultipartRequest)
 MESSAGES.add(19, MultipartPart(REPLIES, MultipartReply), MultipartReply)

@@ -12,6 +12,7 @@ from oko.errors import LimitExceeded
 
 from .bands import Bands
 from .buckets import Buckets
+from .bundles import ONF
 from .codec import (
     U8,
     U16,
@@ -34,6 +35,7 @@ from .constants import GROUP_ALL, GROUP_ANY, METER_ALL, MULTIPART_MORE, PORT_ANY
 from .experimenter import ExperimenterPart
 from .extension import EXPERIMENTER, LIST_REPLIES, LIST_REQUESTS, ListReply, ListRequest
 from .instructions import Instructions
+from .monitor import MONITOR_REPLIES, MONITOR_REQUESTS, FlowMonitorRequest, FlowUpdates
 from .oxm import Match
 from .properties import BAD_PROPERTY_LEN, TABLE_PROPERTIES, Property
 
@@ -455,7 +457,7 @@ class PortDescReply:
 
 @dataclass(frozen=True, slots=True)
 class ExperimenterBody:
-    """The body of an OFPMP_EXPERIMENTER message of an experimenter other than ours."""
+    """The body of an OFPMP_EXPERIMENTER message that has no class here, of an experimenter other than ours."""
 
     experimenter: int
     exp_type: int
@@ -472,13 +474,13 @@ class UnknownBody:
 
 REQUESTS.add(
     0xFFFF,
-    ExperimenterPart({EXPERIMENTER: LIST_REQUESTS}, ExperimenterBody, strict=EXPERIMENTER),
-    *(ExperimenterBody, *LIST_REQUESTS.numbers),
+    ExperimenterPart({EXPERIMENTER: LIST_REQUESTS, ONF: MONITOR_REQUESTS}, ExperimenterBody, strict=EXPERIMENTER),
+    *(ExperimenterBody, *LIST_REQUESTS.numbers, *MONITOR_REQUESTS.numbers),
 )
 REPLIES.add(
     0xFFFF,
-    ExperimenterPart({EXPERIMENTER: LIST_REPLIES}, ExperimenterBody, strict=EXPERIMENTER),
-    *(ExperimenterBody, *LIST_REPLIES.numbers),
+    ExperimenterPart({EXPERIMENTER: LIST_REPLIES, ONF: MONITOR_REPLIES}, ExperimenterBody, strict=EXPERIMENTER),
+    *(ExperimenterBody, *LIST_REPLIES.numbers, *MONITOR_REPLIES.numbers),
 )
 
 RequestBody = (
@@ -497,6 +499,7 @@ RequestBody = (
     | TableFeaturesRequest
     | PortDescRequest
     | ListRequest
+    | FlowMonitorRequest
     | ExperimenterBody
     | UnknownBody
 )
@@ -516,6 +519,7 @@ ReplyBody = (
     | TableFeaturesReply
     | PortDescReply
     | ListReply
+    | FlowUpdates
     | ExperimenterBody
     | UnknownBody
 )

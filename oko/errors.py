@@ -29,7 +29,9 @@
     │   ├── NotSupported  the running kernel lacks a feature (names the version that has it)
     │   └── KernelRejected  the kernel's own verifier refused the image
     ├── PortError         a port that cannot be used as it is
+    ├── StateDamaged      what is on disk of a bridge is not what was written there
     ├── SettingsError     a setting of okod that means nothing, is missing, or does not fit another
+    ├── AttachError       an Open vSwitch that cannot be reached, or a bridge of it that cannot be attached to
     └── BridgeError       a bridge that is not there, is taken, or cannot be changed now
 
 `str(error)` is one line: what was wrong, where, and what to do. `error.details` is the rest
@@ -204,8 +206,16 @@ class PortError(OkoError):
     """A port that cannot be used as it is."""
 
 
+class StateDamaged(OkoError):
+    """What is on disk of a bridge is not what was written there."""
+
+
 class SettingsError(OkoError):
     """A setting of okod that means nothing, is missing, or does not fit another."""
+
+
+class AttachError(OkoError):
+    """An Open vSwitch that cannot be reached, or a bridge of it that cannot be attached to."""
 
 
 class BridgeError(OkoError):

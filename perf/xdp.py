@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from oko.errors import NotReadable
+from oko.kernel.btf import load_btf
 from oko.kernel.maps import Map
 from oko.kernel.program import load_program
 from oko.switch.loaded_image import create_map
@@ -35,13 +36,16 @@ class XdpObject:
         """Raises NotReadable, KernelError."""
         source = elf.load((OBJECTS / f"{name}.o").read_bytes(), section="xdp")
         with contextlib.ExitStack() as own:
+            btf = own.enter_context(load_btf(source.btf.raw)) if source.btf is not None else None
             self.maps: dict[str, Map] = {
-                spec.name: own.enter_context(create_map(spec.name, spec)) for spec in source.maps
+                spec.name: own.enter_context(create_map(spec.name, spec, btf)) for spec in source.maps
             }
             references = {
-                reference.instruction: (self.maps[reference.name], None)
+                reference.instruction: (
+                    self.maps[reference.name],
+                    reference.offset if reference.kind is ReferenceKind.MAP_VALUE else None,
+                )
                 for reference in source.references
-                if reference.kind is ReferenceKind.MAP
             }
             self.program = own.enter_context(
                 load_program(name, isa.encode(source.instructions), source.license, references=references)
@@ -53,9 +57,9 @@ class XdpObject:
         values = self.maps[name].lookup_percpu(INDEX_0) or ()
         return sum(int.from_bytes(value[:8], "little") for value in values)
 
-    def aim(self, ifindex: int) -> None:
-        """Let the program redirect to this interface of the caller's network namespace."""
-        self.maps["target"].update(INDEX_0, ifindex.to_bytes(4, "little"))
+    def aim(self, ifindex: int, *, at: int = 0) -> None:
+        """Let the program redirect to this interface of the caller's network namespace, by its element `at`."""
+        self.maps["target"].update(at.to_bytes(4, "little"), ifindex.to_bytes(4, "little"))
 
     def __enter__(self) -> Self:
         return self

@@ -50,7 +50,13 @@ class Stage:
         self.rundir = RunDirectory(directory / "run")
         self.bpffs = directory / "bpf"
         self._prefix = prefix
-        self._environment = {**os.environ, "OKO_RUNDIR": str(self.rundir.path), "OKO_BPFFS": str(self.bpffs)}
+        self.statedir = directory / "state"
+        self._environment = {
+            **os.environ,
+            "OKO_RUNDIR": str(self.rundir.path),
+            "OKO_BPFFS": str(self.bpffs),
+            "OKO_STATEDIR": str(self.statedir),
+        }
         self._started: list[subprocess.Popen[str]] = []
 
     def run(self, *command: str | Path, stdin: str = "") -> Done:
@@ -101,9 +107,9 @@ class Stage:
         return Okod(process, line.rstrip("\n"))
 
     def left(self) -> list[str]:
-        """What stands in the run directory, and what Oko has pinned."""
-        records = list(self.rundir.path.iterdir()) if self.rundir.path.exists() else []
-        return [str(path.relative_to(self.directory)) for path in (*records, *self.bpffs.glob("oko*"))]
+        """What stands in the run directory and the state directory, and what Oko has pinned."""
+        found = [path for place in (self.rundir.path, self.statedir) if place.exists() for path in place.iterdir()]
+        return [str(path.relative_to(self.directory)) for path in (*found, *self.bpffs.glob("oko*"))]
 
     def clean(self) -> None:
         """End the okods that were started, and take their bridges away."""

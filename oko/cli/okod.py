@@ -15,6 +15,7 @@ from oko.switch.datapath import DEFAULT_BPFFS
 from oko.switch.endpoint import Endpoint
 from oko.switch.port import PortSpec
 from oko.switch.settings import read_settings
+from oko.switch.store import DEFAULT as DEFAULT_STATEDIR
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _Endpoints = tuple[Endpoint, ...]
@@ -112,6 +113,14 @@ def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str
     envvar="OKO_BPFFS",
     show_envvar=True,
     help=f"Where a BPF file system is mounted. [default: {DEFAULT_BPFFS}]",
+)
+@click.option(
+    "--statedir",
+    metavar="DIR",
+    type=click.Path(path_type=Path, resolve_path=True),
+    envvar="OKO_STATEDIR",
+    show_envvar=True,
+    help=f"Where flows and programs are kept for the next okod. [default: {DEFAULT_STATEDIR}]",
 )
 @click.pass_obj
 def command(

@@ -26,8 +26,9 @@ from verifier.program import Program
 from verifier.rejection import Paint, Rejection, plain
 from verifier.trace import trace
 
-PAGES: Final = Path(verifier.__file__).parents[1] / "docs" / "rejections"
-"""The page of every code, ``CODE.md``, in the source tree."""
+_INSTALLED: Final = Path(verifier.__file__).parent / "rejections"
+PAGES: Final = _INSTALLED if _INSTALLED.is_dir() else Path(verifier.__file__).parents[1] / "docs" / "rejections"
+"""The page of every code, ``CODE.md``: in an installed package, or in the source tree."""
 
 _LOOKS: Final[dict[str, dict[str, Any]]] = {
     "place": {"bold": True},

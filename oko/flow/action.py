@@ -32,6 +32,9 @@ CONTROLLER: Final = RESERVED_PORTS["CONTROLLER"]
 LOCAL: Final = RESERVED_PORTS["LOCAL"]
 """LOCAL is a port like any other once the bridge has it: an interface that okod makes."""
 
+NO_BUFFER: Final = 0xFFFF
+"""OFPCML_NO_BUFFER: the length of an output that asks for the whole packet (OpenFlow 1.3.5, 7.2.5)."""
+
 LAST_TABLE: Final = 253
 LAST_GROUP: Final = 0xFFFFFF00
 """OFPG_MAX."""
@@ -39,10 +42,12 @@ LAST_GROUP: Final = 0xFFFFFF00
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Send the packet out of `port`: a number, LOCAL, IN_PORT, FLOOD, ALL or CONTROLLER (which gets the whole packet,
-    as nothing is buffered). As OpenFlow has it, never back to the port it came from, but for IN_PORT."""
+    """Send the packet out of `port`: a number, LOCAL, IN_PORT, FLOOD, ALL or CONTROLLER. As OpenFlow has it, never back
+    to the port it came from, but for IN_PORT. `max_len`, in bytes, is kept for who asks about the rule: the controller
+    gets the whole packet, as nothing is buffered."""
 
     port: int
+    max_len: int = NO_BUFFER
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from oko.flow.action import (
     CONTROLLER,
     INSTRUCTION_ORDER,
     MAX_PORT,
+    NO_BUFFER,
     RESERVED_PORTS,
     Action,
     ApplyActions,
@@ -40,8 +41,6 @@ from oko.flow.match_text import DL_VLAN, NW_TOS, SPELLINGS, is_unsupported_field
 from oko.flow.value import read_value, write_value
 from oko.flow.words import Word, advice, names, read_number, read_port, read_words, write_hex, write_port
 
-_MAX_LEN: Final = 0xFFFF
-"""What ovs-ofctl prints as the length that the controller gets: all of the packet (OFPCML_NO_BUFFER)."""
 _METADATA: Final = BY_NAME["metadata"]
 
 _UNSUPPORTED_PORTS: Final = ("NORMAL", "ANY")
@@ -148,12 +147,12 @@ def _output(text: str) -> Output:
 
 
 def _read_controller(key: str, value: str) -> Output:
-    """The length is read and left: the controller gets the whole packet, as nothing is buffered."""
+    max_len = NO_BUFFER
     for option, length in read_words(value, BadAction):
         if length is not None and option != "max_len":
             raise BadAction(f"{key}: {option} is not supported, only max_len is", reason="bad-argument")
-        _number(f"{key} max_len", option if length is None else length, 16)
-    return Output(CONTROLLER)
+        max_len = _number(f"{key} max_len", option if length is None else length, 16)
+    return Output(CONTROLLER, max_len)
 
 
 def _without_argument(action: Action) -> _Reader:
@@ -324,8 +323,8 @@ def _write_instruction(instruction: Instruction) -> Iterator[str]:
 
 def _write_action(action: Action) -> str:
     match action:
-        case Output(port) if port == CONTROLLER:
-            return f"{write_port(port)}:{_MAX_LEN}"
+        case Output(port, max_len) if port == CONTROLLER:
+            return f"{write_port(port)}:{max_len}"
         case Output(port):
             return f"output:{port}" if port <= MAX_PORT else write_port(port)
         case Group(number):

@@ -75,6 +75,26 @@ class Tables:
         self._retired_meters: set[int] = set()
         self._journal: _Journal | None = None
 
+    @classmethod
+    def restored(
+        cls,
+        entries: Iterable[Entry],
+        groups: Mapping[int, GroupEntry],
+        meters: Mapping[int, MeterEntry],
+        observers: Iterable[Observer],
+    ) -> Tables:
+        """Tables with what other tables had, each in the slot that it had there. All other slots are free. The caller
+        vouches for them: no slot, and no match and priority of a table, twice."""
+        tables = cls()
+        for entry in sorted(entries, key=lambda entry: entry.age):
+            tables._rules.setdefault(entry.rule.table, {})[_key(entry.rule)] = entry
+            tables._next_age = entry.age + 1
+        tables._groups, tables._meters = dict(groups), dict(meters)
+        tables._observers = tuple(sorted(observers, key=_observer_rank))
+        tables._slots = _Slots.without(tables.used_slots())
+        tables._meter_slots = _Slots.without(tables.used_meter_slots())
+        return tables
+
     def copy(self) -> Tables:
         """An independent copy; the entries are shared, as they never change."""
         other = Tables()
@@ -195,6 +215,11 @@ class Tables:
     def meter_slots(self) -> int:
         """Every slot of a meter in use is below this."""
         return self._meter_slots.bound
+
+    def used_slots(self) -> set[int]:
+        """Those of rules, groups and buckets."""
+        groups = {slot for group in self._groups.values() for slot in (group.slot, *group.slots)}
+        return groups | {entry.slot for entry in self}
 
     def used_meter_slots(self) -> set[int]:
         return {meter.slot for meter in self._meters.values()}
@@ -502,6 +527,12 @@ class _Slots:
         self._free = list(free)
         self._first = bound
         self._taken: list[int] | None = None
+
+    @classmethod
+    def without(cls, taken: Collection[int]) -> _Slots:
+        """All numbers but these."""
+        bound = max(taken, default=-1) + 1
+        return cls(bound, sorted(set(range(bound)).difference(taken)))
 
     def copy(self) -> _Slots:
         return _Slots(self.bound, self._free)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 from oko.errors import KernelError
 from oko.kernel.libbpf import failure
@@ -36,6 +37,11 @@ def require_bpffs(path: str | Path) -> None:
 def pin_name(name: str) -> str:
     """`name` as a file name on a bpffs, which reserves dots (and slashes): both, and the percent sign, as %XX."""
     return "".join(f"%{ord(letter):02X}" if letter in "%./" else letter for letter in name)
+
+
+def named_by(pin: str) -> str:
+    """The name that `pin_name` made `pin` of."""
+    return unquote(pin)
 
 
 def make_directory(path: str | Path) -> None:

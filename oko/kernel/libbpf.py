@@ -140,6 +140,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "bpf_prog_test_run_opts": (c_int, POINTER(TestRunOptions)),
     "bpf_link_create": (c_int, c_int, c_int, POINTER(LinkCreateOptions)),
     "bpf_link_detach": (c_int,),
+    "bpf_link_update": (c_int, c_int, c_void_p),
     "bpf_obj_pin": (c_int, c_char_p),
     "bpf_obj_get": (c_char_p,),
     "bpf_obj_get_info_by_fd": (c_int, c_void_p, POINTER(c_uint32)),

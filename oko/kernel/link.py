@@ -56,6 +56,11 @@ class Link(Descriptor):
         information(self.fd, info, "reading a link's properties")
         return LinkInfo(info.id, info.prog_id, info.xdp_ifindex)
 
+    def update(self, program: LoadedProgram) -> None:
+        """Put another program in the place of the link's: each packet meets the one or the other (kernel 5.9). Raises
+        KernelError."""
+        call("bpf_link_update", self.fd, program.fd, None, what="updating a link")
+
     def detach(self) -> None:
         """Take the program off the interface now, whoever else holds the link. Raises KernelError."""
         call("bpf_link_detach", self.fd, what="detaching a link")

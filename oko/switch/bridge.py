@@ -52,6 +52,8 @@ from oko.switch.datapath import Count, Datapath, make_program_maps
 from oko.switch.events import Events
 from oko.switch.limits import DEFAULT_LIMITS, Limits
 from oko.switch.port import Port
+from oko.switch.state import State
+from oko.switch.store import Store
 from oko.switch.timeouts import RemovalReason, Timeouts
 from verifier.check import check
 from verifier.elf import load
@@ -145,8 +147,16 @@ class Bridge:
         runtime: Runtime,
         ports: Sequence[Port],
         limits: Limits = DEFAULT_LIMITS,
+        *,
+        state: State | None = None,
+        store: Store | None = None,
     ) -> None:
-        """Take over a fresh datapath; packets are dropped as table misses from here on. Raises KernelError."""
+        """Take over a datapath: from here on packets are decided by the tables of `state`, without one by empty ones,
+        which drop everything as a table miss; but what an earlier okod's unknown tables decide goes on until the first
+        change. What changes is written to `store`.
+
+        Raises KernelError, and for a state that cannot be restored ProgramError, FlowError or LimitExceeded.
+        """
         self.name = name
         self.limits = limits
         self.changes = 0
@@ -160,11 +170,23 @@ class Bridge:
         self._programs: dict[int, LoadedFilter] = {}
         self._timeouts = Timeouts()
         self._listeners: list[Callable[[Event], None]] = []
+        self._store = store
+        self._absent: frozenset[int] = frozenset()  # ports that rules name and that the bridge does not have any more
+        self._charged: set[int] = set()  # the slots of the meters that the image knows
+        if state is not None:
+            self._restore(state)
         self._states = self._port_states()
         self.events = Events(self.map)
-        self._charged: set[int] = set()  # the slots of the meters that the image knows
-        self._compilation: Compilation | None = self._compile({})
-        datapath.apply(self._compilation.image)
+        self._compilation: Compilation | None = None
+        if not datapath.inherits:
+            self._charge()
+            self._charged = self._tables.used_meter_slots()
+            self._compilation = self._compile(self._filters())
+            datapath.apply(self._compilation.image)
+        if state is not None and datapath.adopts:
+            datapath.settle()
+            datapath.clear_others(self._tables.used_slots())
+            datapath.tidy()
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Tell `listener` of every event from now on, until what is returned is called."""
@@ -274,6 +296,11 @@ class Bridge:
         """What the rule, group or bucket in this slot has counted."""
         return self._datapath.count(slot)
 
+    @property
+    def carried(self) -> dict[int, Count]:
+        """What slots have counted that is not in the kernel's map, and goes with okod unless it is written down."""
+        return self._datapath.carried
+
     def wins(self) -> Counter[_Way]:
         """The packets that rules have won since the bridge began, those of rules that are no more among them: by the
         rule's table and the table where it let the lookup go on."""
@@ -359,7 +386,8 @@ class Bridge:
             return
         with self._draft() as draft:
             try:
-                self._commit(draft, anew=True)
+                if not self._datapath.inherits:
+                    self._commit(draft, anew=True)
             except OkoError as error:
                 log.warning("bridge %s: the tables do not follow the ports: %s", self.name, error)
         for port in changed:
@@ -460,6 +488,9 @@ class Bridge:
         except BaseException:
             _close(made.values())
             raise
+        self._programs[program_id] = loaded
+        if self._store is not None:
+            self._store.load(program_id, slot, loaded.name, elf)
         if replaced is None:
             self._datapath.reset_program(slot)
         else:
@@ -467,7 +498,6 @@ class Bridge:
             self._datapath.forget_maps(
                 replaced.filter, [spec.name for spec in replaced.filter.program.maps if spec.name not in kept]
             )
-        self._programs[program_id] = loaded
         return loaded
 
     def unload(self, program_id: int, *, force: bool = False) -> None:
@@ -488,6 +518,8 @@ class Bridge:
                     draft.tables.unobserve(observer)
                 self._commit(draft)
         del self._programs[program_id]
+        if self._store is not None:
+            self._store.unload(program_id)
         self._datapath.forget_maps(loaded.filter, [spec.name for spec in loaded.filter.program.maps])
 
     def program(self, program_id: int) -> LoadedFilter:
@@ -534,6 +566,32 @@ class Bridge:
 
     # ---- the rest
 
+    def _restore(self, state: State) -> None:
+        """Have the tables and programs of an earlier okod. Programs are verified as if they were loaded now."""
+        self._tables = state.tables()
+        for number, saved in state.programs.items():
+            program = load(state.objects[saved.digest])
+            check(program)
+            item = Filter(number, saved.slot, program)
+            self._datapath.adopt_program(item)
+            self._programs[number] = LoadedFilter(item, saved.name)
+        self._datapath.restore_counts(state.counts)
+        if "meters" in self._datapath.adopted:
+            self._charged = self._tables.used_meter_slots()
+        ports = {action.port for actions in self._all_actions() for action in actions if isinstance(action, Output)}
+        self._absent = frozenset(ports - _MEANT - {port.number for port in self.ports})
+        now = time.monotonic_ns()
+        for entry in self._tables:
+            self._entries[entry.slot] = entry
+            self._timeouts.watch(entry, now)
+
+    def _all_actions(self) -> Iterator[tuple[Action, ...]]:
+        """Those of the rules and of the buckets."""
+        for entry in self._tables:
+            yield entry.rule.actions
+        for group in self._tables.groups.values():
+            yield from (bucket.actions for bucket in group.spec.buckets)
+
     def _filters(self) -> dict[int, Filter]:
         return {number: loaded.filter for number, loaded in self._programs.items()}
 
@@ -573,11 +631,13 @@ class Bridge:
 
     def _interfaces(self) -> dict[int, int | None]:
         """The ifindex of each port, None of those that are gone."""
-        return {port.number: port.ifindex if self.is_live(port) else None for port in self.ports}
+        there = {port.number: port.ifindex if self.is_live(port) else None for port in self.ports}
+        return there | dict.fromkeys(self._absent)
 
     def _port_states(self) -> dict[int, PortState]:
         """What the tables need to know of the ports."""
-        return {port.number: PortState(live=self.is_live(port) and _is_up(port.ifindex)) for port in self.ports}
+        there = {port.number: PortState(live=self.is_live(port) and _is_up(port.ifindex)) for port in self.ports}
+        return there | dict.fromkeys(self._absent, PortState(live=False))
 
     def _ingress(self, number: int) -> int:
         """The interface that a packet of the controller's seems to come from."""
@@ -599,6 +659,8 @@ class Bridge:
         self._follow(delta, together=together, anew=anew)
         # From here on packets are decided by the draft: nothing below may fail the change.
         tables.commit()
+        if self._store is not None:
+            self._store.change(delta, tables, self._datapath.take_carried())
         now = time.monotonic_ns()
         self._charged = tables.used_meter_slots()
         still = {entry.age for entry in delta.added}

@@ -13,6 +13,7 @@ from oko.switch.metrics import Metrics, serve_metrics
 from oko.switch.rundir import RunDirectory
 from oko.switch.settings import Settings
 from oko.switch.startup import Started, started
+from oko.switch.upkeep import Upkeep
 from oko.switch.watch import Watch
 
 
@@ -33,6 +34,7 @@ async def _serve(settings: Settings, management: Path, started: Started, ready: 
         loop.add_signal_handler(number, ended.set)
     async with contextlib.AsyncExitStack() as stack:
         watch = stack.enter_context(Watch(bridge, started.adopt))
+        await stack.enter_async_context(Upkeep(bridge, started.store))
         agent = await stack.enter_async_context(Agent(bridge, settings, management, watch.rearm))
         if settings.metrics is not None:
             await stack.enter_async_context(await serve_metrics(settings.metrics, Metrics(bridge, agent)))

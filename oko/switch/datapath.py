@@ -1,7 +1,7 @@
 """`Datapath`: the kernel objects of one bridge, all of them pinned, so that packets flow on when okod ends.
 
-Under ``BPFFS/oko/BRIDGE`` there are ``slot`` and ``links/PORT``, and the maps that outlive an image: ``maps/NAME`` and,
-of a program, ``programs/ID/NAME``.
+Under ``BPFFS/oko/BRIDGE`` there are ``stub`` with its maps ``slot`` and ``fallthrough``, ``links/PORT``, and the maps
+that outlive an image: ``maps/NAME`` and, of a program, ``programs/ID/NAME``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oko.compiler.image import Filter, Image, ImageMap
 from oko.compiler.in_flight import Element, InFlight
 from oko.compiler.meter import MeterCounts, pack_meter, unpack_meter
 from oko.compiler.runtime import Runtime
-from oko.errors import BridgeError, KernelError
+from oko.errors import BridgeError, KernelError, PortError
 from oko.flow.drop import Drop
 from oko.flow.meter import MeterSpec
 from oko.kernel import bpffs
@@ -33,6 +33,7 @@ from oko.kernel.maps import Map
 from oko.kernel.program import LoadedProgram, load_program
 from oko.kernel.ringbuf import RingBuffer
 from oko.switch.loaded_image import LoadedImage, create_map, create_shared
+from oko.switch.pinned import Adoption, remove_strangers, reopen_map, reopen_program
 from verifier import isa
 from verifier.program import MapSpec, Program, ReferenceKind
 
@@ -40,6 +41,8 @@ log = logging.getLogger("oko")
 
 DEFAULT_BPFFS: Final = Path("/sys/fs/bpf")
 _INDEX_0: Final = bytes(4)
+_OF_TABLES: Final = frozenset({"counters", "meters", "programs"})
+"""Maps whose elements belong to rules, meters and programs by their slots."""
 
 _WAIT_COST: Final = 12_000_000
 """What it takes to wait for packets, ns; measured: 8 to 16 ms."""
@@ -63,39 +66,54 @@ class Datapath:
     """Owns the slot, the stub on every port, the maps that outlive an image, and the current image. A context
     manager: leaving it gives up the descriptors and leaves the pins."""
 
-    def __init__(self, bridge: str, mount: Path, stub: Program, runtime: Runtime) -> None:
-        """Make the pins of `bridge` under `mount`. Raises KernelError, and BridgeError when they are there already."""
+    def __init__(
+        self,
+        bridge: str,
+        mount: Path,
+        stub: Program,
+        runtime: Runtime,
+        adoption: Adoption = Adoption.NOTHING,
+    ) -> None:
+        """Make the pins of `bridge` under `mount`, or adopt those that are there. No packet is decided otherwise than
+        before until `apply`. Raises KernelError, and BridgeError for pins that must not be there."""
         bpffs.require_bpffs(mount)
         self.pins = pins_of(bridge, mount)
-        if self.pins.exists():
+        self.adopts = self.pins.exists()
+        """Whether there were pins."""
+        if self.adopts and adoption is Adoption.NOTHING:
             raise BridgeError(
                 f"bridge {bridge} has a datapath at {self.pins} that this run directory knows nothing of: "
                 "name the right one with --rundir, or remove the pins"
             )
+        self._adoption = adoption
         self._own = contextlib.ExitStack()
         self._maps: dict[str, Map] = {}
         self._specs: dict[str, MapSpec] = {}
         self.swaps = 0
         """How often an image took the place of another."""
         self._carried: dict[int, Count] = {}
+        self._uncarried: set[int] = set()  # the slots of `_carried` that `take_carried` has not told
+        self._former: list[Map] = []  # counters that no new image uses, and that the current one may
+        self.adopted: set[str] = set()
+        """Of Oko's own maps those that are an earlier okod's."""
         self._image: LoadedImage | None = None
         self._in_flight = InFlight()
         self._links: dict[str, Link] = {}
+        self._outdated: list[str] = []  # the ports that have another stub
         try:
             for directory in ("links", "maps", "programs"):
                 bpffs.make_directory(self.pins / directory)
-            self._stub_maps = {spec.name: self._own.enter_context(create_map(spec.name, spec)) for spec in stub.maps}
-            self._stub = self._own.enter_context(_load_stub(stub, self._stub_maps))
-            self._stub_maps["slot"].pin(self.pins / "slot")
+            self._make_stub(stub)
             own = [ImageMap(spec.name, spec) for spec in (counters.counters(0), counters.DROPS, counters.PROGRAMS)]
             for wanted in (*own, *runtime.maps):
-                created = create_shared(wanted)
-                self._stage(wanted.name, created)
-                self._install(wanted.name, wanted.spec, created)
+                self._obtain(wanted)
             self._injector = self._own.enter_context(Injector())
             self.packet_ins = self._own.enter_context(RingBuffer(self._maps["packet_ins"]))
         except BaseException:
-            self.remove()
+            if self.adopts:
+                self.close()
+            else:
+                self.remove()
             raise
 
     @property
@@ -120,10 +138,26 @@ class Datapath:
         if earlier is not None:
             earlier.close()
 
+    def detach(self, name: str) -> None:
+        """Take the stub off a port. Raises KernelError."""
+        with self._links.pop(name) as link:
+            link.detach()
+        bpffs.remove_pin(self.pins / "links" / bpffs.pin_name(name))
+
+    @property
+    def attached(self) -> dict[str, int]:
+        """The ifindex of each port that carries the stub, 0 of one whose interface is gone."""
+        return {name: link.info().ifindex for name, link in self._links.items()}
+
+    @property
+    def inherits(self) -> bool:
+        """Whether packets are decided by an earlier okod's pipeline of which nobody knows the tables."""
+        return self.adopts and self._adoption is Adoption.PIPELINE and self._image is None
+
     def carries(self, name: str, ifindex: int) -> bool:
-        """Whether the interface that the port was attached by is still in this namespace; true of one not attached."""
+        """Whether the interface that the port was attached by, or is to be, is still in this namespace."""
         link = self._links.get(name)
-        return link is None or (link.info().ifindex == ifindex and exists(ifindex))
+        return exists(ifindex) and (link is None or link.info().ifindex == ifindex)
 
     def amend(self, amendment: Amendment, *, at_once: bool = False) -> bool:
         """Change rules in the maps of the current image, while packets read them. False, and nothing has changed, if a
@@ -168,7 +202,10 @@ class Datapath:
             undo.pop_all()
         # From here on the new image decides packets: nothing below may fail the change.
         if "counters" in renewed:
-            self._carry(self._maps["counters"])
+            self._former.append(self._maps.pop("counters"))
+        while self._former:
+            with self._former.pop() as former:
+                self._carry(former)
         specs = {wanted.name: wanted.spec for wanted in image.maps}
         for name, created in renewed.items():
             self._install(name, specs.get(name), created)
@@ -180,6 +217,26 @@ class Datapath:
     def program_map(self, item: Filter, name: str) -> Map:
         """The map called `name` of a loaded program."""
         return self._maps[item.map_name(name)]
+
+    def adopt_program(self, item: Filter) -> None:
+        """Take over the pinned maps of a program that an earlier okod loaded, and make those that are not there.
+        Raises KernelError."""
+        missing = []
+        for spec in item.program.maps:
+            name = item.map_name(spec.name)
+            # Read-only data are the object file's: they need not be trusted to be still what they were.
+            found = None if spec.frozen else reopen_map(self._pin(name), spec)
+            if found is None:
+                missing.append(spec)
+            else:
+                self._maps[name] = found[0]
+        self.adopt(make_program_maps(item, missing))
+
+    def tidy(self) -> None:
+        """Remove what an earlier okod has pinned that is used no more. Raises KernelError."""
+        known = {self._pin(name) for name in self._maps}
+        for directory in ("maps", "programs"):
+            remove_strangers(self.pins / directory, known)
 
     def adopt(self, fresh: Mapping[str, Map]) -> None:
         """Take over maps of a program that no rule names yet."""
@@ -217,9 +274,32 @@ class Datapath:
             self._carried.pop(slot, None)
         return counts
 
+    def clear_others(self, slots: Collection[int]) -> None:
+        """Set all counters but those in these slots to zero: an earlier okod may have been killed before it did. No
+        packet may count there. Raises KernelError."""
+        counted = self._maps["counters"]
+        for key, values in counted.items_percpu():
+            if any(map(any, values)) and int.from_bytes(key, "little") not in slots:
+                counted.update(key, bytes(counters.COUNTER.size))
+
     def add_count(self, slot: int, count: Count) -> None:
         """Count what user space did in the place of the pipeline."""
         self._carried[slot] = self._carried.get(slot, Count()) + count
+        self._uncarried.add(slot)
+
+    def restore_counts(self, counts: Mapping[int, Count]) -> None:
+        """Begin with what an earlier okod counted outside of the kernel's map: its `carried`."""
+        self._carried = dict(counts)
+
+    @property
+    def carried(self) -> dict[int, Count]:
+        """What the slots have counted that is not in the kernel's map."""
+        return dict(self._carried)
+
+    def take_carried(self) -> dict[int, Count]:
+        """Those of `carried` that have changed since this was asked before."""
+        slots, self._uncarried = self._uncarried, set()
+        return {slot: self._carried[slot] for slot in slots if slot in self._carried}
 
     def set_meter(self, slot: int, spec: MeterSpec) -> None:
         """Let a meter begin with full buckets in a slot that no packet is charged in. Raises KernelError."""
@@ -274,7 +354,7 @@ class Datapath:
         self._own.close()
         if self._image is not None:
             self._image.close()
-        for held in (*self._links.values(), *self._maps.values()):
+        for held in (*self._links.values(), *self._maps.values(), *self._former):
             held.close()
 
     def remove(self) -> None:
@@ -302,6 +382,70 @@ class Datapath:
             self._image.close()
         self._image = loaded
         self._in_flight.clear()
+        self._renew_stubs()
+
+    def _renew_stubs(self) -> None:
+        """Let ports that have an earlier Oko's stub have this one, now that there is an image behind it."""
+        while self._outdated:
+            name = self._outdated.pop()
+            link = self._links[name]
+            try:
+                link.update(self._stub)
+            except KernelError as error:
+                log.warning("port %s: %s: it is attached anew, and misses packets meanwhile", name, error)
+                try:
+                    self.attach(name, link.info().ifindex)
+                except (PortError, KernelError) as again:
+                    log.error("port %s keeps the stub of another Oko: %s", name, again)
+
+    def _make_stub(self, stub: Program) -> None:
+        """The program of every port, and the ports that have it, or an earlier one, already."""
+        self._stub_maps: dict[str, Map] = {}
+        for spec in stub.maps:
+            pin = self.pins / spec.name
+            found = reopen_map(pin, spec)
+            held = self._own.enter_context(found[0] if found is not None else create_map(spec.name, spec))
+            if found is None:
+                bpffs.remove_pin(pin)
+                held.pin(pin)
+            else:
+                self.adopted.add(spec.name)
+            self._stub_maps[spec.name] = held
+        pin, made = self.pins / "stub", _load_stub(stub, self._stub_maps)
+        earlier = reopen_program(pin, made) if self._stub_maps.keys() <= self.adopted else None
+        if earlier is not None:
+            made.close()
+        else:
+            bpffs.remove_pin(pin)
+            made.pin(pin)
+        self._stub = self._own.enter_context(earlier or made)
+        number = self._stub.info().id
+        for path in sorted((self.pins / "links").iterdir()):
+            link, name = Link.open(path), bpffs.named_by(path.name)
+            self._links[name] = link
+            info = link.info()
+            if info.ifindex and info.program_id != number:
+                self._outdated.append(name)
+
+    def _obtain(self, wanted: ImageMap) -> None:
+        """One of Oko's own maps, from its pin if there is one that can be used."""
+        pin = self._pin(wanted.name)
+        is_counters = wanted.name == "counters"
+        found = None
+        if self._adoption is Adoption.EVERYTHING or wanted.name not in _OF_TABLES:
+            found = reopen_map(pin, wanted.spec, resizable=is_counters)
+        staged = pin.with_name(f"{pin.name}%new")
+        if is_counters and found is not None and staged.exists():
+            # An okod was killed when it was about to let an image count here, or just had.
+            self._former += (found[0], Map.open(staged))
+            found = None
+        if found is not None:
+            self._maps[wanted.name], self._specs[wanted.name] = found
+            self.adopted.add(wanted.name)
+            return
+        created = create_shared(wanted)
+        self._stage(wanted.name, created)
+        self._install(wanted.name, wanted.spec, created)
 
     def _carry(self, counted: Map) -> None:
         """Remember what stands in counters that no image uses any more, once no packet counts there."""

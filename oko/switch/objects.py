@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 from typing import Final
 
+import oko
 from oko.compiler.runtime import Runtime
 from oko.errors import NotReadable
 from verifier.elf import load
 from verifier.program import Program
 
-OBJECTS: Final = Path(os.environ.get("OKO_OBJECTS", Path(__file__).parents[2] / "build" / "bpf"))
-"""The directory of the built objects: ``build/bpf`` of the source tree, or $OKO_OBJECTS."""
+_INSTALLED: Final = Path(oko.__file__).parent / "objects"
+_BUILT: Final = Path(oko.__file__).parents[1] / "build" / "bpf"
+
+OBJECTS: Final = Path(os.environ.get("OKO_OBJECTS", _INSTALLED if _INSTALLED.is_dir() else _BUILT))
+"""The directory of the objects: $OKO_OBJECTS, or those of an installed package, or ``build/bpf`` of the source tree."""
 
 
 def read_runtime() -> Runtime:
@@ -30,4 +34,6 @@ def _read(name: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise NotReadable(f"{path}: {error.strerror}: build the runtime with 'make objects'") from None
+        raise NotReadable(
+            f"{path}: {error.strerror}: build it with 'make objects', or name the directory in OKO_OBJECTS"
+        ) from None

@@ -40,19 +40,19 @@ class Port:
     offloads: SavedOffloads | None
 
     @staticmethod
-    def prepare(spec: PortSpec) -> Port:
-        """Find the interface and set the offloads of its far end. Raises PortError."""
+    def prepare(spec: PortSpec, before: SavedOffloads | None = None) -> Port:
+        """Find the interface and set the offloads of its far end. `before` are those that a port of this name had.
+        Raises PortError."""
         found = interface(spec.name)
-        return Port(spec.name, spec.number, found.index, found.mac, offloads.prepare(spec.name))
+        now = offloads.prepare(spec.name)
+        if before is not None and now is not None and now.is_of(before):
+            # It was away with the offloads that it needs as a port: what they were before that is still to be restored.
+            now = replace(now, states={**now.states, **before.states})
+        return Port(spec.name, spec.number, found.index, found.mac, now)
 
     def prepare_again(self) -> Port:
         """The port, once an interface of its name is there again. Raises PortError."""
-        found = Port.prepare(PortSpec(self.name, self.number))
-        before, now = self.offloads, found.offloads
-        if before is not None and now is not None and now.is_of(before):
-            # It was away with the offloads that it needs as a port: what they were before that is still to be restored.
-            found = replace(found, offloads=replace(now, states={**now.states, **before.states}))
-        return found
+        return Port.prepare(PortSpec(self.name, self.number), self.offloads)
 
     def attach(self, datapath: Datapath) -> None:
         """Put the datapath's stub on it. Raises PortError, KernelError."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from oko.errors import BridgeError
 from oko.kernel.offloads import SavedOffloads, restore
+from oko.switch import store
 from oko.switch.datapath import take_down
 from oko.switch.local import delete_local
 from oko.switch.rundir import RunDirectory
@@ -20,7 +21,7 @@ _PATIENCE: Final = 10_000
 
 def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
     """End the bridge's okod if it runs, take its datapath off the ports, give their peers the offloads back, and delete
-    its LOCAL port.
+    its LOCAL port and what is on disk of it.
 
     Raises BridgeError when there is no such bridge or its okod does not end, KernelError.
     """
@@ -35,6 +36,7 @@ def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
                 restore(SavedOffloads.from_json(port.offloads))
         if record.local is not None:
             delete_local(record.local)
+        store.remove(Path(record.state))
         rundir.forget(bridge)
 
 

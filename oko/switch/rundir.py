@@ -20,7 +20,7 @@ from oko.errors import BridgeError
 
 DEFAULT: Final = Path("/run/oko")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}")
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,10 @@ class LocalRecord:
 
 @dataclass(frozen=True, slots=True)
 class BridgeRecord:
-    """What removing a bridge takes: where its pins are, what to restore on its ports, and what to delete."""
+    """What removing a bridge takes: where its pins and its state are, what to restore on its ports, what to delete."""
 
     pins: str
+    state: str
     ports: tuple[PortRecord, ...]
     local: LocalRecord | None = None
 
@@ -122,7 +123,7 @@ class RunDirectory:
             if data["version"] != _VERSION:
                 raise BridgeError(f"{path}: version {data['version']}, this Oko writes {_VERSION}")
             local = LocalRecord(**data["local"]) if data["local"] else None
-            return BridgeRecord(data["pins"], tuple(PortRecord(**port) for port in data["ports"]), local)
+            return BridgeRecord(data["pins"], data["state"], tuple(PortRecord(**port) for port in data["ports"]), local)
         except FileNotFoundError:
             raise BridgeError(f"bridge {bridge} does not exist (no {path}): see 'oko bridge list'") from None
         except (OSError, ValueError, KeyError, TypeError) as error:

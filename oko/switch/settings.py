@@ -29,6 +29,7 @@ from oko.switch.endpoint import Address, Endpoint
 from oko.switch.limits import DEFAULT_LIMITS, Limits
 from oko.switch.local import LocalSpec
 from oko.switch.port import PortSpec
+from oko.switch.store import DEFAULT as DEFAULT_STATEDIR
 from oko.switch.tls import TlsFiles
 
 _Value = TypeVar("_Value")
@@ -100,6 +101,8 @@ class Settings(_Section):
     dpid: Annotated[int, Field(strict=True, ge=0, lt=1 << DATAPATH_ID_BITS)] | None = None
     """The datapath id; without one it is the hardware address of the first port."""
     bpffs: Path = DEFAULT_BPFFS
+    statedir: Path = DEFAULT_STATEDIR
+    """Where rules and programs are kept for the next okod."""
     connections: tuple[ConnectionSettings, ...] = ()
     inactivity_probe: PositiveFloat = 5.0
     """Seconds without a word from a peer until it is asked for an echo; after as many again the connection ends."""

@@ -116,10 +116,10 @@ def _goto(action: wire.ResubmitTable) -> flow.GotoTable:
 def _read(action: wire.Action, ahead: list[wire.Action], known: Known) -> Iterator[Action]:
     """What an action does; it may take others with it, from `ahead`."""
     match action:
-        case wire.Output(port):
+        case wire.Output(port, max_len):
             if not port:
                 raise BadAction("output to port 0: ports are numbered from 1", reason="bad-out-port")
-            yield flow.Output(read_port_number(port))
+            yield flow.Output(read_port_number(port), max_len)
         case wire.SetVlanVid(vid):
             yield from _push(known, "set_vlan_vid")
             yield _set("vlan_vid", vid | VLAN_PRESENT)
@@ -218,8 +218,8 @@ def write_actions(instructions: Iterable[Instruction], match: Match) -> tuple[wi
 def _write_applied(actions: tuple[Action, ...], known: Known) -> Iterator[wire.Action]:
     for action, behind in zip(actions, (*actions[1:], None), strict=True):
         match action:
-            case flow.Output(port):
-                yield wire.Output(write_port_number(port))
+            case flow.Output(port, max_len):
+                yield wire.Output(write_port_number(port), max_len)
             case flow.SetTtl(ttl):
                 yield wire.RegLoad(_bits(0, 8), _IP_TTL, ttl)
             case flow.SetField(field, value):

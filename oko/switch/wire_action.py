@@ -64,8 +64,8 @@ def _read_instructions(instructions: tuple[wire.Instruction, ...]) -> tuple[Inst
 
 def _write_action(action: Action) -> wire.Action:
     match action:
-        case flow.Output(port):
-            return wire.Output(port)
+        case flow.Output(port, max_len):
+            return wire.Output(port, max_len)
         case flow.SetField():
             return wire.SetField(write_set_field(action))
         case _:
@@ -74,10 +74,10 @@ def _write_action(action: Action) -> wire.Action:
 
 def _read_action(action: wire.Action) -> Action:
     match action:
-        case wire.Output(port):
+        case wire.Output(port, max_len):
             if not port:
                 raise BadAction("output to port 0: ports are numbered from 1", reason="bad-out-port")
-            return flow.Output(port)
+            return flow.Output(port, max_len)
         case wire.SetField(field):
             return read_set_field(field)
         case wire.SetQueue():

@@ -6,17 +6,24 @@
 #include <bpf/bpf_helpers.h>
 
 #define MARKER 0x88b5 /* local experimental ethertype 1, IEEE 802 */
+#define MARK 64	      /* frames from one look at the clock to the next */
 
 struct ethernet {
 	__u8 addresses[12];
 	__be16 type;
 };
 
+struct arrivals {
+	__u64 frames;
+	__u64 bytes;
+	__u64 last; /* ns, when `frames` was last a multiple of MARK */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct arrivals);
 } frames SEC(".maps");
 
 SEC("xdp")
@@ -25,10 +32,13 @@ int sink(struct xdp_md *ctx)
 	const struct ethernet *header = (void *)(long)ctx->data;
 	const void *end = (void *)(long)ctx->data_end;
 	__u32 index = 0;
-	__u64 *count = bpf_map_lookup_elem(&frames, &index);
+	struct arrivals *arrivals = bpf_map_lookup_elem(&frames, &index);
 
-	if (count)
-		++*count;
+	if (arrivals) {
+		arrivals->bytes += end - (const void *)header;
+		if (++arrivals->frames % MARK == 0)
+			arrivals->last = bpf_ktime_get_ns();
+	}
 	if ((const void *)(header + 1) <= end && header->type == bpf_htons(MARKER))
 		return XDP_PASS;
 	return XDP_DROP;
