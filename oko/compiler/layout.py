@@ -54,6 +54,8 @@ class KeyLayout:
     members: dict[str, tuple[int, int]]
     lower: Callable[[Match], Lowered] = field(init=False, repr=False, compare=False)
     """The conditions of a match on headers, as one value and one mask. Cached: tables are lowered over and over."""
+    _masks: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """One object for each mask: a key's bits take more memory than the rest of a rule."""
 
     def __post_init__(self) -> None:
         if self.size % WORD:
@@ -71,7 +73,7 @@ class KeyLayout:
             shift = self._shift(condition.field)
             value |= condition.value << shift
             mask |= condition.mask << shift
-        return Lowered(value, mask)
+        return Lowered(value, self._masks.setdefault(mask, mask))
 
     def _shift(self, item: Field) -> int:
         offset, size = self.members[item.member]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
 
 from ofext.oxm import Oxm
 from oko.errors import BadAction, BadMatch
 from oko.flow.action import SetField
 from oko.flow.fields import BY_OXM, Field
 from oko.flow.match import Condition, Match
+
+_FEW_BITS: Final = 16
+"""A field as narrow as this has the same value in many rules."""
 
 
 def write_match(match: Match) -> tuple[Oxm, ...]:
@@ -47,8 +52,15 @@ def _read_condition(oxm: Oxm) -> Condition:
         raise BadMatch(f"field {_described(oxm)} is not matched here", reason="bad-field")
     if len(oxm.value) != field.size:
         raise BadMatch(f"{field.name} has {field.size} bytes, not {len(oxm.value)}", reason="bad-len")
+    value = int.from_bytes(oxm.value, "big")
     mask = field.full if oxm.mask is None else int.from_bytes(oxm.mask, "big")
-    return Condition(field, int.from_bytes(oxm.value, "big"), mask)
+    return _shared_condition(field, value, mask) if field.bits <= _FEW_BITS else Condition(field, value, mask)
+
+
+@lru_cache(maxsize=1 << 12)
+def _shared_condition(field: Field, value: int, mask: int) -> Condition:
+    """One object for what many rules have in common."""
+    return Condition(field, value, mask)
 
 
 def _oxm(field: Field, value: int, mask: int | None) -> Oxm:
