@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +20,10 @@ TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-vswitchd", "ovs-ofctl",
 _PATIENCE = 20  # seconds
 
 needs_ovs = pytest.mark.skipif(
-    not SCHEMA.exists() or any(shutil.which(tool) is None for tool in TOOLS), reason="Open vSwitch is not installed"
+    os.environ.get("CI") != "true" and not (SCHEMA.exists() and all(map(shutil.which, TOOLS))),
+    reason="Open vSwitch is not installed",
 )
+"""In CI it must be."""
 
 
 class Vswitch:
@@ -91,8 +94,8 @@ class Vswitch:
         """Ready when it has made what the database says."""
         options = ("--disable-system", f"--unixctl={self.control}", *self._options)
         self._switch = self._start("ovs-vswitchd", *options, self.remote)
-        self.vsctl("set", "Open_vSwitch", ".", "external_ids:started=yes")
-        wait_until(self.control.exists)
+        # ovs-vsctl waits until the daemon has taken up a change, and this is one.
+        self.vsctl("set", "Open_vSwitch", ".", f"external_ids:process={self._switch.pid}")
 
     def stop_switch(self, *, abruptly: bool = False) -> None:
         """With SIGTERM, or `abruptly` with SIGKILL, which leaves its sockets behind."""
@@ -103,6 +106,15 @@ class Vswitch:
     def vsctl(self, *words: str) -> str:
         """What ovs-vsctl prints. It returns when ovs-vswitchd has done what it says."""
         return self._run("ovs-vsctl", f"--db={self.remote}", f"--timeout={_PATIENCE}", *words)
+
+    def add_bridge(self, bridge: str, ports: Sequence[str], datapath_type: str, *, interface_type: str = "") -> None:
+        """A bridge with these ports, numbered from 1, that does nothing until it has rules."""
+        words = ["add-br", bridge, "--", "set", "bridge", bridge, f"datapath_type={datapath_type}", "fail_mode=secure"]
+        for number, port in enumerate(ports, 1):
+            words += ["--", "add-port", bridge, port, "--", "set", "interface", port, f"ofport_request={number}"]
+            if interface_type:
+                words.append(f"type={interface_type}")
+        self.vsctl(*words)
 
     def ofctl(self, command: str, bridge: str, *words: str, version: str = "OpenFlow13") -> str:
         """What ovs-ofctl prints; `command` may begin with options."""

@@ -4,7 +4,6 @@ Open vSwitch."""
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +11,10 @@ import pytest
 
 from demo.lab import SWITCH, Lab
 from tests.e2e.conftest import HOSTS, Switch
-from tests.e2e.ovs import SCHEMA, TOOLS, vswitch
+from tests.ovs import Vswitch, needs_ovs
 from tests.stage import BRIDGE, mounted
 
-pytestmark = [
-    pytest.mark.needs_bpf,
-    pytest.mark.skipif(
-        not SCHEMA.exists() or any(shutil.which(tool) is None for tool in TOOLS), reason="Open vSwitch is not installed"
-    ),
-]
+pytestmark = [pytest.mark.needs_bpf, needs_ovs]
 
 FLOWS = """\
 in_port=2,tcp,tp_dst=22,actions=output:3
@@ -163,13 +157,13 @@ def plain(text: str) -> str:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Switch, str]]:
     """A stage with okod, and the target of an Open vSwitch with the same ports."""
     directory = tmp_path_factory.mktemp("ofctl")
-    ports = [host.port for host in HOSTS]
-    with Lab(HOSTS) as lab, vswitch(directory / "ovs", ports) as other:
+    with Lab(HOSTS) as lab, Vswitch(directory / "ovs", options=("--enable-dummy",)) as other:
+        other.add_bridge(BRIDGE, [host.port for host in HOSTS], "dummy", interface_type="dummy")
         prefix = ("nsenter", f"--net=/run/netns/{lab.namespace(SWITCH)}", "--")
         with mounted(Switch(directory, lab, prefix)) as switch:
             switch.begin()
             (directory / "flows").write_text(FLOWS)
-            yield switch, other
+            yield switch, other.target(BRIDGE)
 
 
 @pytest.mark.parametrize("version", OURS)

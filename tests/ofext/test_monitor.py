@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ofext.bundles import ONF
-from ofext.constants import FlowRemovedReason
 from ofext.instructions import ApplyActions, GotoTable, Output
 from ofext.messages import Message, decode, encode
 from ofext.monitor import (
+    DeletedReason,
     FlowMonitor,
     FlowMonitorCancel,
     FlowMonitorPaused,
@@ -51,7 +51,7 @@ PRINTED: dict[str, tuple[Message, tuple[str, ...]]] = {
             FlowUpdates(
                 (
                     FlowUpdate(UpdateEvent.ADDED, 0, 9, 5, 6, 3, 0xC, UDP, (ApplyActions((Output(2),)), GotoTable(4))),
-                    FlowUpdate(UpdateEvent.DELETED, FlowRemovedReason.IDLE_TIMEOUT, 9, 5, 6, 3, 0xC, UDP),
+                    FlowUpdate(UpdateEvent.DELETED, DeletedReason.IDLE_TIMEOUT, 9, 5, 6, 3, 0xC, UDP),
                     FlowUpdate(UpdateEvent.MODIFIED, 0, 9, 0, 0, 3, 0xC),
                     OwnUpdate(0x1234),
                 )

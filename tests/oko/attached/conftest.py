@@ -25,11 +25,7 @@ class Laboratory:
         self.vswitch = vswitch
         self.namespace = Path("/run/netns") / lab.namespace(SWITCH)
         self.wires = {number: Wire(Path("/run/netns") / lab.namespace(f"host{number}")) for number in (1, 2, 3)}
-        made = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"]
-        for number, host in enumerate(HOSTS, 1):
-            made += ["--", "add-port", BRIDGE, host.port]
-            made += ["--", "set", "interface", host.port, f"ofport_request={number}"]
-        vswitch.vsctl(*made)
+        vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], "netdev")
 
     def close(self) -> None:
         for wire in self.wires.values():
