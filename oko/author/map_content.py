@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from oko.errors import BadMapAccess, KernelError
+from oko.errors import BadMapAccess
 from oko.kernel.maps import Map as KernelMap
-from oko.switch.schema import Schema, Value, parse, read, schema, untyped, write
-from verifier.btf import Btf
+from oko.replay.program_map import ProgramMap
+from oko.switch.schema import Value, parse, read, write
 from verifier.maps import Map as SimulatedMap
-from verifier.program import MapSpec, MapType
 
-_ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 _ABSENT: Final = "no such entry"
 
 
@@ -29,33 +27,22 @@ class Difference:
 
 
 class MapContent:
-    """The entries of a map that is called `name` in messages. Keys are text as on a command line, values as
-    `oko.switch.schema.read` gives them. Of a map with a value for each CPU, the value is that of the CPU which runs the
-    program."""
+    """The entries of a map. Keys are text as on a command line, values as `oko.switch.schema.read` gives them. Of a map
+    with a value for each CPU, the value is that of the CPU which runs the program."""
 
-    def __init__(self, name: str, spec: MapSpec, btf: Btf | None, present: KernelMap | SimulatedMap) -> None:
-        self._name = name
-        self._is_array = spec.type in _ARRAYS
-        self._is_ring = spec.type is MapType.RINGBUF
-        self._map = present
-        self._key = _schema(btf, spec.key_type) or untyped(spec.key_size, is_index=self._is_array)
-        self._value = _schema(btf, spec.value_type) or untyped(spec.value_size)
+    def __init__(self, described: ProgramMap) -> None:
+        self._described = described
+        self._name = described.name
+        self._map = described.present
+        self._key = described.key
+        self._value = described.value
 
     def update(self, entries: Mapping[str, Value]) -> None:
         """Write entries; members that a value leaves out stay as they are, or are zero in a new entry. Raises
         BadMapAccess."""
         for text, value in entries.items():
             key = self._key_bytes(text)
-            data = self._value_bytes(text, value, self._lookup(key))
-            match self._map:
-                case KernelMap():
-                    try:
-                        self._map.update(key, data)
-                    except KernelError as error:
-                        raise BadMapAccess(str(error)) from None
-                case SimulatedMap():
-                    if refused := self._map.update(key, data):
-                        raise BadMapAccess(f"map {self._name}, key {text}: {os.strerror(-refused)}")
+            self._described.write([(key, self._value_bytes(text, value, self._lookup(key)))])
 
     def differences(self, expected: Mapping[str, Value]) -> Iterator[Difference]:
         """How the map differs from these entries. Members that a value leaves out may be anything; a map that is no
@@ -67,7 +54,7 @@ class MapContent:
             if found is None or data != found:
                 shown = _ABSENT if found is None else _json(read(self._value, found))
                 yield Difference(f"map {self._name}, key {text}", shown, _json(expected[text]))
-        if self._is_array:
+        if self._described.is_array:
             return
         for key, found in self._items():
             if key not in wanted:
@@ -75,8 +62,7 @@ class MapContent:
                 yield Difference(f"map {self._name}, key {text}", _json(read(self._value, found)), _ABSENT)
 
     def _key_bytes(self, text: str) -> bytes:
-        if self._is_ring:
-            raise BadMapAccess(f"map {self._name} is a ring buffer, which has no entries")
+        self._described.require_entries()
         try:
             return write(self._key, parse(self._key, text))
         except BadMapAccess as error:
@@ -90,7 +76,7 @@ class MapContent:
 
     def _lookup(self, key: bytes) -> bytes | None:
         """The value of exactly this key, which is not what a look-up in a trie of prefixes finds."""
-        if self._is_array:
+        if self._described.is_array:
             match self._map:
                 case KernelMap() if self._map.per_cpu:
                     values = self._map.lookup_percpu(key)
@@ -104,10 +90,6 @@ class MapContent:
         if isinstance(self._map, KernelMap) and self._map.per_cpu:
             return ((key, values[_cpu()]) for key, values in self._map.items_percpu())
         return self._map.items()
-
-
-def _schema(btf: Btf | None, type_id: int) -> Schema | None:
-    return schema(btf, type_id) if btf is not None and type_id else None
 
 
 def _cpu() -> int:

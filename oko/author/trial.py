@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,11 +12,10 @@ from oko.author.packets import VERDICTS, PacketTest
 from oko.compiler.runtime import Runtime
 from oko.errors import BadPacketTable, MapError
 from oko.flow.text import parse_rule
-from oko.kernel.maps import Map as KernelMap
 from oko.replay.engine import Engine, KernelEngine, ReferenceEngine, usual
+from oko.replay.program_map import program_maps
 from oko.replay.replay import make_tables
-from oko.switch.map_names import full_name, short_name
-from verifier.maps import Map as SimulatedMap
+from oko.switch.map_names import full_name
 from verifier.program import Program
 
 PROGRAM: Final = 1
@@ -42,20 +41,15 @@ class Trial:
         programs = {PROGRAM: program}
         tables = make_tables([parse_rule(_RULE)], programs)
         ports = usual(sorted({test.in_port for test in tests}))
-        maps: Mapping[str, KernelMap | SimulatedMap]
         self._engine: Engine
         with contextlib.ExitStack() as own:
             if in_kernel:
-                kernel = own.enter_context(KernelEngine(tables, programs, ports, runtime))
-                self._engine, maps = kernel, kernel.maps
+                self._engine = own.enter_context(KernelEngine(tables, programs, ports, runtime))
             else:
-                reference = ReferenceEngine(tables, programs, ports, runtime)
-                self._engine, maps = reference, reference.maps
+                self._engine = ReferenceEngine(tables, programs, ports, runtime)
             self._own = own.pop_all()
-        names = [spec.name for spec in program.maps]
         self._contents = {
-            spec.name: MapContent(short_name(spec.name, names), spec, program.btf, maps[f"{PROGRAM}.{spec.name}"])
-            for spec in program.maps
+            name: MapContent(found) for name, found in program_maps(self._engine, PROGRAM, program).items()
         }
 
     def __enter__(self) -> Trial:

@@ -7,7 +7,7 @@ from typing import cast
 import click
 
 from ofext.constants import PortState
-from ofext.extension import DropListReply, DropListRequest
+from ofext.extension import DropListReply, DropListRequest, RunTimeFlag, RunTimeReply, RunTimeRequest
 from ofext.multipart import Port, PortDescReply, PortDescRequest
 from oko.cli.entry import Invocation, common_options
 from oko.cli.output import json_option, print_columns, print_json
@@ -62,21 +62,36 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(invocation: Invocation, bridge: str, as_json: bool) -> None:
-    """Print the ports of a bridge, and the packets that it dropped although no flow said so."""
+    """Print the ports of a bridge, and the packets that it dropped although no flow said so.
+
+    While the kernel measures it (sysctl kernel.bpf_stats_enabled=1), also the time that a packet takes.
+    """
     with invocation.connect(bridge) as client:
         ports = cast(PortDescReply, client.report(PortDescRequest())).entries
         drops = cast(DropListReply, client.report(DropListRequest())).entries
+        run_time = cast(RunTimeReply, client.report(RunTimeRequest()))
+    measures = bool(run_time.flags & RunTimeFlag.MEASURING)
     if as_json:
         print_json(
             {
                 "ports": [{"number": port.port_no, "name": port.name, "state": _state(port)} for port in ports],
                 "drops": [{"reason": drop.reason, "packets": drop.packets, "bytes": drop.bytes} for drop in drops],
+                "run_time": {"packets": run_time.packets, "ns": run_time.run_time} if measures else None,
             }
         )
         return
     print_columns(("PORT", "INTERFACE", "STATE"), [(port.port_no, port.name, _state(port)) for port in ports])
     click.echo()
     print_columns(("PACKETS", "BYTES", "DROPPED"), [(drop.packets, drop.bytes, drop.reason) for drop in drops])
+    if measures:
+        click.echo(f"\nrun time per packet: {_mean(run_time)}")
+
+
+def _mean(run_time: RunTimeReply) -> str:
+    if not run_time.packets:
+        return "no packet was measured yet"
+    packets = "packet" if run_time.packets == 1 else "packets"
+    return f"{run_time.run_time / run_time.packets:.0f} ns, the mean of {run_time.packets} {packets}"
 
 
 def _state(port: Port) -> str:
@@ -91,5 +106,6 @@ def _state(port: Port) -> str:
 @click.argument("bridge")
 @click.pass_obj
 def delete(invocation: Invocation, bridge: str) -> None:
-    """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back."""
+    """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back, and remove
+    what is on disk of it."""
     remove_bridge(invocation.rundir, bridge)

@@ -12,11 +12,15 @@ struct needs no column at all. Empty lines and lines that begin with # are skipp
 from __future__ import annotations
 
 import csv
+import io
+import json
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
+from oko.cli.entry import read_file
 from oko.errors import BadMapAccess
-from oko.switch.schema import Schema, Value, write
+from oko.switch.schema import Schema, Value, parse, write
 
 Entry = tuple[bytes, bytes]
 Parse = Callable[[Schema, str], Value]
@@ -25,6 +29,31 @@ BATCH: Final = 60_000
 """Bytes of entries in a message of 64 KiB, to leave room for what else is in it."""
 
 _OVERHEAD: Final = 4  # bytes that a message has for the lengths of a key and a value
+
+
+def read_csv(path: Path, key: Schema, value: Schema) -> Iterator[Entry]:
+    """The bytes of every key and value in a file; ``-`` is the standard input. Raises OkoError."""
+    lines = read_file(path).decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    return read_entries(lines, str(path), key, value, parse)
+
+
+def write_entries(entries: Iterable[tuple[Value, Value]]) -> str:
+    """The text of a file with these entries, keys and values as `oko.switch.schema.read` gives them. All have the same
+    members; there is a column for each that is no struct."""
+    rows = [{**_flat("key", key), **_flat("value", value)} for key, value in entries]
+    text = io.StringIO()
+    columns = list(rows[0]) if rows else ["key", "value"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(column: str, value: Value) -> dict[str, str]:
+    """The cells of a value, by column."""
+    if not isinstance(value, dict):
+        return {column: value if isinstance(value, str) else json.dumps(value)}
+    return {name: cell for member, inner in value.items() for name, cell in _flat(f"{column}.{member}", inner).items()}
 
 
 def read_entries(lines: Iterable[str], source: str, key: Schema, value: Schema, parse: Parse) -> Iterator[Entry]:

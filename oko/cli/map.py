@@ -25,8 +25,8 @@ from ofext.extension import (
     UpdateFlag,
 )
 from oko.cli.client import Client
-from oko.cli.csv_entries import batches, read_entries
-from oko.cli.entry import Invocation, common_options, read_file
+from oko.cli.csv_entries import batches, read_csv
+from oko.cli.entry import Invocation, common_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.program import PROGRAM_ID
 from oko.cli.value_text import entry_text
@@ -150,8 +150,7 @@ def update(
         described = _described(client, program_id, name)
         key_schema, value_schema = _schemas(described)
         if file is not None:
-            lines = read_file(file).decode("utf-8", "surrogateescape").splitlines(keepends=True)
-            for batch in batches(read_entries(lines, str(file), key_schema, value_schema, parse)):
+            for batch in batches(read_csv(file, key_schema, value_schema)):
                 client.command(MapUpdate(program_id, 0, described.name, tuple(starmap(MapEntry, batch))))
             return
         assert key is not None
@@ -168,15 +167,20 @@ def update(
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @click.argument("name", metavar="MAP")
-@click.argument("key")
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @click.pass_obj
-def delete(invocation: Invocation, *, bridge: str, program_id: int, name: str, key: str) -> None:
-    """Take the entry of KEY out of a map, which is no array. KEY is written as for 'map update'."""
+def delete(invocation: Invocation, *, bridge: str, program_id: int, name: str, keys: tuple[str, ...]) -> None:
+    """Take the entries of one or more KEYs out of a map, which is no array. A KEY is written as for 'map update'.
+
+    Entries before one that is not there are taken out.
+    """
     with invocation.connect(bridge) as client:
         described = _described(client, program_id, name)
         key_schema, _ = _schemas(described)
-        keys = (MapKey(write(key_schema, parse(key_schema, key))),)
-        client.command(MapDelete(program_id, UpdateFlag.PRESENT, described.name, keys))
+        written = [(write(key_schema, parse(key_schema, key)), b"") for key in keys]
+        for batch in batches(written):
+            gone = tuple(MapKey(key) for key, _ in batch)
+            client.command(MapDelete(program_id, UpdateFlag.PRESENT, described.name, gone))
 
 
 def _maps(client: Client, program_id: int) -> tuple[MapDescription, ...]:

@@ -1,4 +1,4 @@
-"""What the commands that need no switch share: flows, groups, meters, observers and programs from files."""
+"""What the commands that need no switch share: flows, groups, meters, observers, programs and maps from files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import TypeVar
 import click
 
 from oko.cli.changes import read_lines
+from oko.cli.csv_entries import read_csv
 from oko.cli.entry import parsed, read_file
-from oko.errors import OkoError, ProgramError
+from oko.errors import BadMapAccess, OkoError, ProgramError, UnknownProgram
 from oko.flow.group_text import parse_group
 from oko.flow.match import PROGRAM_IDS
 from oko.flow.meter_text import parse_meter
 from oko.flow.observer_text import parse_observer
 from oko.flow.tables import Tables
 from oko.flow.text import parse_rule
+from oko.replay.engine import Engine
+from oko.replay.program_map import program_maps
 from oko.replay.replay import make_tables
+from oko.switch.map_names import full_name
 from verifier.check import check
 from verifier.elf import load
 from verifier.program import Program
@@ -25,11 +29,17 @@ from verifier.program import Program
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., object])
 ProgramFiles = tuple[tuple[int, Path], ...]
+MapFiles = tuple[tuple[int, str, Path], ...]
+"""Programs by id, names of their maps, and CSV files of entries."""
+
+
+def _is_program_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) in PROGRAM_IDS
 
 
 def _parse_program(text: str) -> tuple[int, Path]:
     number, _, path = text.partition("=")
-    if not number.isascii() or not number.isdigit() or int(number) not in PROGRAM_IDS or not path:
+    if not _is_program_id(number) or not path:
         raise ProgramError(f"{text!r} is no program: write ID=FILE, the id from {PROGRAM_IDS[0]} to {PROGRAM_IDS[-1]}")
     return int(number), Path(path)
 
@@ -41,6 +51,24 @@ program_option = click.option(
     callback=parsed(_parse_program),
     multiple=True,
     help="A filter program, as `filter_prog=ID` names it.",
+)
+
+
+def _parse_map(text: str) -> tuple[int, str, Path]:
+    left, _, path = text.partition("=")
+    number, _, name = left.partition(".")
+    if not _is_program_id(number) or not name or not path:
+        raise BadMapAccess(f"{text!r} is no map: write ID.NAME=FILE, with the id of a program and the name of its map")
+    return int(number), name, Path(path)
+
+
+map_option = click.option(
+    "--map",
+    "maps",
+    metavar="ID.NAME=FILE",
+    callback=parsed(_parse_map),
+    multiple=True,
+    help="Write the entries of a CSV file into a map of program ID first, as 'oko map update --from-csv' does.",
 )
 
 
@@ -73,6 +101,17 @@ def read_programs(files: ProgramFiles) -> dict[int, Program]:
         except ProgramError as error:
             raise OkoError(f"{path}: {error}", details=error.details) from None
     return programs
+
+
+def fill_maps(files: MapFiles, engine: Engine, programs: dict[int, Program]) -> None:
+    """Write the entries of the files, in the order of the files, into the maps of `programs`, which `engine` runs.
+    Raises OkoError."""
+    for number, name, path in files:
+        if number not in programs:
+            raise UnknownProgram(f"{path} is for the map {name} of program {number}: give that with --program")
+        maps = program_maps(engine, number, programs[number])
+        target = maps[full_name(name, maps, number)]
+        target.write(read_csv(path, target.key, target.value))
 
 
 def read_tables(

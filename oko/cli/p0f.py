@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import click
 
@@ -19,6 +19,7 @@ from ofext.extension import (
     MapUpdate,
 )
 from oko.cli.client import Client
+from oko.cli.csv_entries import write_entries
 from oko.cli.entry import Invocation, common_options, read_file
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.p0f_signatures import BANK_SIZE, BANKS, Signature, Value, map_entries, parse_database
@@ -34,6 +35,9 @@ _MAPS: Final = frozenset({"layouts", "signatures", "names", "counts", _CONFIG})
 _BATCH: Final = 100
 """Entries in a message, which has at most 64 KiB."""
 
+Command = TypeVar("Command", bound=Callable[..., object])
+IsChosen = Callable[[Signature], bool]
+
 
 @click.group("p0f")
 @common_options
@@ -41,21 +45,32 @@ def p0f() -> None:
     """Choose the signatures of SYNs that the filter program p0f matches, and see how often each was seen."""
 
 
+def _choice_options(command: Command) -> Command:
+    """Gives a command the options that say which signatures are loaded, and what matches then."""
+    for option in (
+        click.option(
+            "--database",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            default=_DATABASE,
+            show_default=True,
+            help="A database of p0f 3.",
+        ),
+        click.option("--others", is_flag=True, help="Match all packets that are no SYNs."),
+        click.option("--invert", is_flag=True, help="Match the SYNs that have none of the chosen signatures."),
+        click.option(
+            "--match", "patterns", metavar="PATTERN", multiple=True, help="Labels to choose, such as 'Windows*'."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @p0f.command()
 @common_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
-@click.option("--match", "patterns", metavar="PATTERN", multiple=True, help="Labels to choose, such as 'Windows*'.")
-@click.option("--invert", is_flag=True, help="Match the SYNs that have none of the chosen signatures.")
-@click.option("--others", is_flag=True, help="Match all packets that are no SYNs.")
-@click.option(
-    "--database",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    default=_DATABASE,
-    show_default=True,
-    help="A database of p0f 3.",
-)
+@_choice_options
 @click.pass_obj
 def load(
     invocation: Invocation,
@@ -72,14 +87,7 @@ def load(
     Labels are what 'oko p0f list' and p0f itself print. All signatures are loaded, as p0f decides among all of them.
     Every packet sees either the old signatures and options or the new ones. Counts begin anew.
     """
-    signatures = parse_database(read_file(database).decode(errors="replace"), str(database))
-    for pattern in patterns:
-        if not any(fnmatchcase(signature.label, pattern) for signature in signatures):
-            raise OkoError(f"no signature of {database} has a label like {pattern!r}")
-
-    def is_chosen(signature: Signature) -> bool:
-        return any(fnmatchcase(signature.label, pattern) for pattern in patterns)
-
+    signatures, is_chosen = _read(database, patterns)
     with invocation.connect(bridge) as client:
         maps = _Maps(client, program_id)
         bank = (maps.bank() + 1) % BANKS
@@ -90,8 +98,43 @@ def load(
         )
         for name, found in entries.items():
             maps.write(name, found)
-        maps.write(_CONFIG, [(0, {"config": {"bank": bank, "invert": invert, "others": others}})])
+        maps.write(_CONFIG, _configuration(bank, invert=invert, others=others))
     click.echo(f"{len(signatures)} signatures loaded, {sum(map(is_chosen, signatures))} chosen")
+
+
+@p0f.command()
+@common_options
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@_choice_options
+def export(*, directory: Path, patterns: tuple[str, ...], invert: bool, others: bool, database: Path) -> None:
+    """Write what 'oko p0f load' would put into a new program p0f as CSV files: DIR/MAP.csv for each map.
+
+    For 'oko replay --map', and 'oko map update --from-csv'. The options are those of load.
+    """
+    signatures, is_chosen = _read(database, patterns)
+    entries = map_entries(signatures, is_chosen, 0) | {_CONFIG: _configuration(0, invert=invert, others=others)}
+    try:
+        directory.mkdir(exist_ok=True)
+        for name, found in entries.items():
+            (directory / f"{name}.csv").write_text(write_entries(found))
+    except OSError as error:
+        raise OkoError(f"{error.filename}: {error.strerror}") from None
+    click.echo(f"{len(signatures)} signatures written, {sum(map(is_chosen, signatures))} chosen")
+
+
+def _read(database: Path, patterns: Sequence[str]) -> tuple[tuple[Signature, ...], IsChosen]:
+    """The signatures of a database, and which of them have a label that one of the patterns fits. Raises OkoError, for
+    a pattern that fits none, too."""
+    signatures = parse_database(read_file(database).decode(errors="replace"), str(database))
+    for pattern in patterns:
+        if not any(fnmatchcase(signature.label, pattern) for signature in signatures):
+            raise OkoError(f"no signature of {database} has a label like {pattern!r}")
+    return signatures, lambda signature: any(fnmatchcase(signature.label, pattern) for pattern in patterns)
+
+
+def _configuration(bank: int, *, invert: bool, others: bool) -> list[tuple[Value, Value]]:
+    """The entries of the map `config`."""
+    return [(0, {"config": {"bank": bank, "invert": invert, "others": others}})]
 
 
 @p0f.command("list")

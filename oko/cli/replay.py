@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from oko.cli.entry import common_options
-from oko.cli.offline import ProgramFiles, program_option, read_programs, read_tables, tables_options
+from oko.cli.offline import (
+    MapFiles,
+    ProgramFiles,
+    fill_maps,
+    map_option,
+    program_option,
+    read_programs,
+    read_tables,
+    tables_options,
+)
 from oko.cli.output import json_option, print_columns, print_json
 from oko.flow.action import MAX_PORT
 from oko.flow.text import print_rule
@@ -31,6 +40,7 @@ _LONG_INPUT = 8 << 20
 @common_options
 @click.argument("pcap", type=click.Path(path_type=Path))
 @program_option
+@map_option
 @tables_options(flows_required=True)
 @click.option(
     "--in-port",
@@ -48,6 +58,7 @@ _LONG_INPUT = 8 << 20
 def replay(
     pcap: Path,
     programs: ProgramFiles,
+    maps: MapFiles,
     flows: Path,
     groups: Path | None,
     meters: Path | None,
@@ -73,6 +84,7 @@ def replay(
         else:
             engine = ReferenceEngine(tables, loaded, usual(ports), read_runtime())
             click.echo(f"oko: the reference switch decides, in Python: {reason}", err=True)
+        fill_maps(maps, engine, loaded)
         progress = stack.enter_context(_progress(pcap))
         capture = stack.enter_context(Capture(pcap, progress))
         output = stack.enter_context(PortCaptures(out_dir)).write if out_dir is not None else None

@@ -9,7 +9,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from oko.errors import KernelError, NotSupported
+from oko.errors import KernelError, KernelRejected, NotSupported
+from oko.kernel.capabilities import ALWAYS
+from oko.kernel.libbpf import failure
 from oko.kernel.maps import DEVMAP, Map
 from oko.kernel.program import LoadedProgram, load_program
 from oko.kernel.ringbuf import RINGBUF
@@ -63,7 +65,20 @@ def _trivial_program() -> LoadedProgram:
 
 
 def _load_program() -> None:
-    _trivial_program().close()
+    """Load the smallest program, and one that subtracts pointers, which the kernel lets only a thread with CAP_PERFMON
+    do. What is not permitted is said of all that a bridge needs."""
+    what = "loading XDP programs"
+    subtract = _op(0xBF, 0 | 10 << 4) + _op(0x1F, 0 | 10 << 4) + _set(0, _XDP_DROP) + _EXIT
+    try:
+        _trivial_program().close()
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            raise failure(what, errno.EPERM, needed=ALWAYS) from None
+        raise
+    try:
+        load_program(_NAME, subtract, "Apache-2.0", references={}).close()
+    except KernelRejected as error:
+        raise failure(what, errno.EPERM, details=error.details, needed=ALWAYS) from None
 
 
 def _make_ring_buffer() -> None:

@@ -11,11 +11,13 @@ import ctypes
 import errno
 import os
 import re
+from collections.abc import Collection
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from typing import Any, TypeVar
 
 from oko.errors import KernelError
+from oko.kernel.capabilities import Capability, advice
 
 ENOTSUPP = 524
 """The kernel's internal "not supported", which some bpf() commands let through to user space; errno.h lacks it."""
@@ -183,10 +185,17 @@ def call(name: str, *arguments: Any, what: str) -> int:
     return result
 
 
-def failure(what: str, error: int, *, details: str = "") -> KernelError:
-    """The KernelError "`what`: the words for errno `error`", with advice where the errno has one cause."""
+def failure(
+    what: str,
+    error: int,
+    *,
+    details: str = "",
+    needed: Collection[Capability] = (Capability.BPF, Capability.NET_ADMIN),
+) -> KernelError:
+    """The KernelError "`what`: the words for errno `error`", with advice where the errno has one cause. `needed` are
+    the capabilities that it takes."""
     if error == errno.EPERM:
-        reason = "not permitted, it needs CAP_BPF and CAP_NET_ADMIN: run it as root"
+        reason = f"not permitted, {advice(needed)}"
     elif error == ENOTSUPP:
         reason = "not supported for this kind of object"
     else:

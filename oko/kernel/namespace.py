@@ -14,6 +14,7 @@ from pyroute2.netlink.rtnl import RTM_GETNSID
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from oko.errors import KernelError
+from oko.kernel.capabilities import Capability
 from oko.kernel.libbpf import failure
 from oko.kernel.netlink import ask
 
@@ -60,7 +61,8 @@ def _enter(path: str | Path) -> None:
         raise failure(f"network namespace {path}", error.errno or 0) from None
     try:
         if libc.setns(fd, _CLONE_NEWNET) != 0:
-            raise failure(f"entering the network namespace {path}", ctypes.get_errno())
+            what = f"entering the network namespace {path}"
+            raise failure(what, ctypes.get_errno(), needed=(Capability.SYS_ADMIN,))
     finally:
         os.close(fd)
 

@@ -32,6 +32,7 @@ from oko.kernel.ringbuf import RingBuffer
 from oko.switch.datapath import make_program_maps
 from oko.switch.loaded_image import LoadedImage, create_shared
 from verifier.interpreter import Interpreter
+from verifier.maps import Map as SimulatedMap
 from verifier.program import Program
 
 SEED: Final = 0x6F6B6F
@@ -66,6 +67,10 @@ class Engine(Protocol):
     """Decides packets, in the order of their times."""
 
     name: str
+
+    @property
+    def maps(self) -> Mapping[str, Map | SimulatedMap]:
+        """Those of the programs, at least, by their name in the image: ``ID.NAME``."""
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
         """`frame` has SHORTEST to LONGEST bytes, `in_port` is one of the ports, `now` is in ns and never goes back."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from ofext.bundles import BundleAdd, BundleCommand, BundleControl, BundleError, BundleFlag
 from ofext.messages import Message, decode, encode, header
-from oko.errors import BundleFailed
+from oko.errors import BundleFailed, LimitExceeded
 from oko.flow.change import Change
 from oko.switch.bridge import Bridge
 from oko.switch.refusal import answer_to
@@ -22,6 +22,8 @@ BUNDLE_LIMIT: Final = 16
 """Bundles of a connection."""
 MESSAGE_LIMIT: Final = 1 << 17
 """Messages in all bundles of a connection."""
+BYTE_LIMIT: Final = 64 << 20
+"""Bytes of these messages."""
 
 
 @dataclass(slots=True)
@@ -30,6 +32,8 @@ class _Bundle:
     closed: bool = False
     changes: list[Change] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
+    bytes: int = 0
+    """Of its messages."""
 
 
 class Bundles:
@@ -88,12 +92,23 @@ class Bundles:
                 "bundle-failed/msg-unsup", f"bundle {number}: a message {type(inner).__name__} cannot be in a bundle"
             )
         self._require_right(inner)
-        if sum(len(other.changes) for other in self._open.values()) >= MESSAGE_LIMIT:
-            raise BundleError(
-                "bundle-failed/msg-too-many", f"bundle {number}: {MESSAGE_LIMIT} messages are in bundles already"
-            )
+        self._require_room(number, len(message.message))
         bundle.changes.append(read_change(inner))
         bundle.messages.append(message.message)
+        bundle.bytes += len(message.message)
+
+    def _require_room(self, number: int, size: int) -> None:
+        """Raises BundleError when one more message, of `size` bytes, is beyond what the bundles may hold."""
+        bundles = self._open.values()
+        for what, used, limit in (
+            ("messages", sum(len(bundle.messages) for bundle in bundles) + 1, MESSAGE_LIMIT),
+            ("bytes of messages", sum(bundle.bytes for bundle in bundles) + size, BYTE_LIMIT),
+        ):
+            if used > limit:
+                beyond = LimitExceeded(
+                    f"{what} in the bundles of a connection", used, limit, advice="commit or discard a bundle first"
+                )
+                raise BundleError("bundle-failed/msg-too-many", f"bundle {number}: {beyond}") from beyond
 
     def _new(self, number: int, flags: int) -> _Bundle:
         unknown = flags & ~sum(BundleFlag)

@@ -1,6 +1,7 @@
 """Captures that show sample programs with ``oko replay``, made by ``python -m tests.bpf_programs.captures``.
 
-They are in tests/captures, with the flows that go with them; the pages of the programs show what a replay prints.
+They are in tests/captures, with the flows and entries of maps that go with them; the pages of the programs show what a
+replay prints.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from oko.author.packets import parse_packets
+from oko.cli.p0f_signatures import OPTIONS
 from tests.bpf_programs.harness import SOURCES
+from tests.bpf_programs.p0f_oracle import Syn, options_of
 
 DIRECTORY: Final = Path(__file__).parents[1] / "captures"
 
@@ -46,6 +50,39 @@ def token_bucket() -> Iterator[Frame]:
             yield now, 1, slow
 
 
+def blocklist() -> Iterator[Frame]:
+    """Datagrams from sources of the list and others, ten of each, and an ARP request."""
+    link = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    packets = [
+        link / IP(src="203.0.113.9", dst="10.0.0.1") / UDP(),
+        link / IP(src="198.51.100.7", dst="10.0.0.1") / UDP(),
+        link / IP(src="198.51.100.7", dst="203.0.113.9") / UDP(),
+        link / Dot1Q(vlan=7) / IPv6(src="2001:db8:bad::1", dst="2001:db8::1") / UDP(),
+        link / IPv6(src="2001:db8:bae::1", dst="2001:db8::1") / UDP(),
+    ]
+    frames = [bytes(packet) for packet in packets] * 10 + [bytes(link / ARP(psrc="203.0.113.9"))]
+    for number, frame in enumerate(frames):
+        yield _SECOND + number * 1_000_000, 1, frame.ljust(60, b"\0")
+
+
+def p0f() -> Iterator[Frame]:
+    """SYNs as some systems send them, and segments that are no SYNs."""
+    windows, linux, scanner = (
+        options_of([OPTIONS[name] for name in names.split()], 0, 1460, factor, (1, 0))
+        for names, factor in (("mss nop ws nop nop sok", 8), ("mss sok ts nop ws", 7), ("mss", 0))
+    )
+    sent = [
+        *[Syn(window=8192, ttl=ttl, options=windows) for ttl in (128, 127, 117)],
+        *[Syn(window=8192, ttl=119, options=windows, version=6)] * 2,
+        *[Syn(window=29200, ttl=ttl, options=linux) for ttl in (64, 63, 52, 50)],
+        *[Syn(window=1024, ttl=58, options=scanner, df=False)] * 6,
+        *[Syn(window=512, ttl=60)] * 2,
+        *[Syn(window=501, flags=0x10)] * 5,
+    ]
+    for number, packet in enumerate(sent):
+        yield _SECOND + number * 1_000_000, 1, packet.encode(40_000 + number).ljust(60, b"\0")
+
+
 def pcapng(frames: Iterable[Frame]) -> bytes:
     """A pcapng file, compressed, in which port N is the interface N - 1; times are in ns."""
     listed = list(frames)
@@ -63,7 +100,7 @@ def _block(kind: int, body: bytes) -> bytes:
     return struct.pack("<I", kind) + length + body + length
 
 
-CAPTURES: Final = {"firewall": firewall, "token_bucket": token_bucket}
+CAPTURES: Final = {"blocklist": blocklist, "firewall": firewall, "p0f": p0f, "token_bucket": token_bucket}
 
 
 if __name__ == "__main__":

@@ -164,9 +164,9 @@ def test_okod_needs_four_capabilities(unprivileged: Unprivileged) -> None:
 @pytest.mark.parametrize(
     ("missing", "complaint"),
     [
-        ("+bpf", "not permitted, it needs CAP_BPF"),
-        ("+net_admin", "not permitted, it needs CAP_BPF and CAP_NET_ADMIN"),
-        ("+perfmon", "the kernel refused the program oko_pipeline"),
+        ("+bpf", "it needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; CAP_BPF is missing: run it as root"),
+        ("+net_admin", "it needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; CAP_NET_ADMIN is missing: run it as root"),
+        ("+perfmon", "it needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; CAP_PERFMON is missing: run it as root"),
     ],
 )
 def test_what_okod_does_not_start_without(unprivileged: Unprivileged, missing: str, complaint: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +16,7 @@ from oko.kernel.interface import interface
 from oko.kernel.namespace import run_in
 from tests.e2e.conftest import Network, Switch
 from tests.e2e.wire import Wire, frame
+from tests.run_time import run_time
 from tests.stage import BRIDGE
 
 pytestmark = pytest.mark.needs_bpf
@@ -65,6 +68,22 @@ def test_somebody_elses_interface_is_left_alone(network: Network) -> None:
         assert network.left() == []
     finally:
         network.output("ip", "link", "del", "oko-host")
+
+
+@pytest.fixture
+def measuring() -> Iterator[None]:
+    """The kernel measures the run time of programs."""
+    with run_time(measured=True):
+        yield
+
+
+@pytest.mark.usefixtures("measuring")
+def test_run_time_of_packets(switch: Switch) -> None:
+    switch.begin().add("in_port=1,actions=output:2")
+    switch.wires[1].send(frame())
+    assert switch.wires[2].receive() == frame()
+    shown = switch.output("oko", "bridge", "show", BRIDGE)
+    assert re.search(r"\nrun time per packet: [1-9]\d* ns, the mean of [1-9]\d* packets?\n$", shown)
 
 
 def state(status: PortStatus) -> tuple[int, bool]:

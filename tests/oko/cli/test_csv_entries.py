@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 import struct
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oko.cli.csv_entries import batches, read_entries
-from oko.errors import BadMapAccess
-from oko.switch.schema import Schema, Value
+from oko.cli.csv_entries import batches, read_csv, read_entries, write_entries
+from oko.errors import BadMapAccess, OkoError
+from oko.switch.schema import Schema, Value, read
+from oko.switch.schema import parse as parse_value
 
 U32: Schema = {"kind": "int", "size": 4, "signed": False, "network": False}
 IPV4: Schema = {"kind": "ipv4", "size": 4}
@@ -124,6 +126,50 @@ def test_entries_before_a_fault_are_given() -> None:
     assert next(found) == (ONE, bytes(12))
     with pytest.raises(BadMapAccess):
         next(found)
+
+
+TEXT: Schema = {"kind": "bytes", "size": 3}
+PAIR: Schema = {"kind": "array", "size": 8, "element": U32}
+FLAG: Schema = {"kind": "bool", "size": 1}
+MIXED: Schema = {
+    "kind": "struct",
+    "size": 28,
+    "members": [
+        {"name": name, "offset": offset, "type": described}
+        for name, offset, described in (
+            *(("text", 0, TEXT), ("flag", 3, FLAG), ("pair", 4, PAIR)),
+            *(("limit", 12, LIMIT), ("address", 24, IPV4)),
+        )
+    ],
+}
+
+
+@given(st.lists(st.tuples(st.binary(min_size=4, max_size=4), st.binary(min_size=28, max_size=28)), max_size=5))
+def test_what_is_written_is_read_again(given_entries: list[tuple[bytes, bytes]]) -> None:
+    shown = [(read(IPV4, key), read(MIXED, value)) for key, value in given_entries]
+    found = read_entries(write_entries(shown).splitlines(keepends=True), "f", IPV4, _described(shown), parse_value)
+    assert [(read(IPV4, key), read(MIXED, value)) for key, value in found] == shown
+
+
+def _described(shown: list[tuple[Value, Value]]) -> Schema:
+    """Without entries the columns are key and value, which is then no struct."""
+    return MIXED if shown else U32
+
+
+def test_what_is_written() -> None:
+    limits: list[tuple[Value, Value]] = [("192.0.2.1", {"limit": {"rate": 7, "unit": "BYTES"}, "pair": [1, 2]})]
+    assert write_entries(limits) == 'key,value.limit.rate,value.limit.unit,value.pair\n192.0.2.1,7,BYTES,"[1, 2]"\n'
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "limits.csv"
+    path.write_text("key\n192.0.2.1\nx\n")
+    found = read_csv(path, IPV4, LIMIT)
+    assert next(found) == (ONE, bytes(12))
+    with pytest.raises(BadMapAccess, match=r"limits\.csv, line 3: "):
+        next(found)
+    with pytest.raises(OkoError, match=r"none\.csv: No such file"):
+        read_csv(tmp_path / "none.csv", IPV4, LIMIT)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20))), st.integers(1, 100))

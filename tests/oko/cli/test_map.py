@@ -145,11 +145,32 @@ def test_delete(maps: Stage) -> None:
     assert dump(maps, "seen") == "key: 2  value: 5\n"
 
 
+def test_delete_of_several_keys(maps: Stage) -> None:
+    for key in ("1", "2", "3"):
+        update(maps, "seen", key, "5")
+    assert maps.output("oko", "map", "delete", BRIDGE, "1", "seen", "1", "0x3") == ""
+    assert dump(maps, "seen") == "key: 2  value: 5\n"
+    update(maps, "seen", "1", "5")
+    assert "has no key 07000000" in maps.error("oko", "map", "delete", BRIDGE, "1", "seen", "1", "7", "2")
+    assert dump(maps, "seen") == "key: 2  value: 5\n"
+
+
+def test_more_keys_than_a_message_holds(switch: Stage, tmp_path: Path) -> None:
+    load(switch, BLOCKLIST)
+    prefixes = [f"10.{number // 256}.{number % 256}.0/24" for number in range(3_000)]
+    entries = tmp_path / "prefixes.csv"
+    entries.write_text("\n".join(("key", *prefixes)))
+    switch.output("oko", "map", "update", BRIDGE, "1", "prefixes", "--from-csv", entries)
+    assert switch.output("oko", "map", "delete", BRIDGE, "1", "prefixes", *prefixes[1:]) == ""
+    assert dump(switch, "prefixes") == f"key: {prefixes[0]}  value: {{packets: 0, bytes: 0}}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         pytest.param(("1", "seen", "7"), "has no key 07000000", id="no such key"),
         pytest.param(("1", "seen", "x"), "'x' is not hexadecimal", id="key"),
+        pytest.param(("1", "seen", "1", "x"), "'x' is not hexadecimal", id="one of several keys"),
         pytest.param(("1", "sean", "7"), "program 1 has no map 'sean'", id="map"),
         pytest.param(("1", "settings", "0"), "is an array, whose elements stay", id="array"),
         pytest.param(("2", "seen", "0"), "program 2 is not loaded", id="program"),

@@ -88,6 +88,40 @@ def test_another_database_replaces_the_first(p0f: Stage, database: Path, tmp_pat
     ]
 
 
+def entries(stage: Stage, name: str) -> list[str]:
+    return sorted(stage.output("oko", "map", "dump", BRIDGE, "1", name).splitlines())
+
+
+def test_export_writes_what_load_loads(p0f: Stage, database: Path, tmp_path: Path) -> None:
+    options = ("--database", str(database), "--match", "Pen*", "--others")
+    for _ in range(2):  # the first load is into bank 1, the second into bank 0
+        p0f.output("oko", "p0f", "load", BRIDGE, "1", *options)
+    exported = tmp_path / "p0f"
+    for _ in range(2):  # what is there is written anew
+        assert p0f.output("oko", "p0f", "export", exported, *options) == "3 signatures written, 2 chosen\n"
+    lines = {path.stem: len(path.read_text().splitlines()) - 1 for path in exported.iterdir()}
+    assert lines == {"config": 1, "counts": 4, "layouts": 2, "names": 4, "signatures": 3}
+    before = {name: entries(p0f, name) for name in lines}
+    for name in lines:
+        p0f.output("oko", "map", "update", BRIDGE, "1", name, "--from-csv", exported / f"{name}.csv")
+    assert {name: entries(p0f, name) for name in lines} == before
+
+
+@pytest.mark.parametrize(
+    ("directory", "words", "complaint"),
+    [
+        pytest.param("p0f", ("--match", "Widows*"), "has a label like 'Widows*'", id="no such label"),
+        pytest.param("none/p0f", (), "none/p0f: No such file or directory", id="no such directory"),
+    ],
+)
+def test_exports_that_are_refused(
+    tmp_path: Path, database: Path, directory: str, words: tuple[str, ...], complaint: str
+) -> None:
+    options = ("--database", str(database), *words)
+    assert complaint in Stage(tmp_path).error("oko", "p0f", "export", tmp_path / directory, *options)
+    assert list(tmp_path.iterdir()) == [database]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

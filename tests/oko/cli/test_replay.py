@@ -63,6 +63,87 @@ def test_tables_groups_and_meters(stage: Stage, prefix: tuple[str, ...], engine:
         assert [packet.data for packet in capture] == [FRAME[:12] + bytes.fromhex("81000002") + FRAME[12:]] * 2
 
 
+BOTH = pytest.mark.parametrize(
+    "prefix",
+    [
+        pytest.param((), id="kernel", marks=pytest.mark.needs_bpf),
+        pytest.param(("setpriv", "--bounding-set=-all", "--inh-caps=-all"), id="reference"),
+    ],
+)
+
+
+@pytest.fixture
+def listed(stage: Stage) -> tuple[str | Path, ...]:
+    """A replay of three packets from 10.0.0.1 to 10.0.0.2, with the blocklist as program 1."""
+    datagram = bytes.fromhex("45000014 00000000 40110000 0a000001 0a000002")
+    frame = (FRAME[:12] + b"\x08\x00" + datagram).ljust(60, b"\0")
+    with PortCaptures(stage.directory / "ip") as captures:
+        for number in range(3):
+            captures.write(1, Packet(number, frame, len(frame), 0))
+    (stage.directory / "flows").write_text("filter_prog=1,actions=drop")
+    return (
+        *("oko", "replay", stage.directory / "ip" / "port-1.pcap", "--flows", stage.directory / "flows", "--json"),
+        *("--program", f"1={FIREWALL.with_name('blocklist.o')}"),
+    )
+
+
+SOURCE = ("1.prefixes", "key\n10.0.0.1/32\n")
+DESTINATION = ("1.prefixes", "key\n10.0.0.2/32\n")
+LOOKED_AT = "key,value.config.side,value.config.counts\n0,DESTINATION,true\n"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("maps", "matches"),
+    [
+        pytest.param([DESTINATION], 0, id="entries that do not match"),
+        pytest.param([SOURCE, DESTINATION], 3, id="a map twice"),
+        pytest.param([DESTINATION, ("1.config", LOOKED_AT)], 3, id="the configuration by its suffix"),
+    ],
+)
+def test_maps(
+    stage: Stage,
+    listed: tuple[str | Path, ...],
+    prefix: tuple[str, ...],
+    maps: list[tuple[str, str]],
+    matches: int,
+) -> None:
+    words = []
+    for number, (name, text) in enumerate(maps):
+        (stage.directory / f"{number}.csv").write_text(text)
+        words.append(f"--map={name}={stage.directory / str(number)}.csv")
+    done = Stage(stage.directory, prefix).run(*listed, *words)
+    assert done.returncode == 0, done.stderr
+    assert [program["matches"] for program in json.loads(done.stdout)["programs"]] == [matches]
+
+
+MANY = "".join(f"{number},SOURCE\n" for number in range(2))
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        pytest.param("1.prefixes", "key\n10.0.0.1\nx\n", "m.csv, line 3: 'x' is no prefix", id="key"),
+        pytest.param("1.prefix", "key\n", "program 1 has no map 'prefix'; it has: prefixes, config", id="map"),
+        pytest.param("2.prefixes", "key\n", "of program 2: give that with --program", id="program"),
+        pytest.param("1.config", f"key,value.config.side\n{MANY}", "beyond its 1 entries", id="beyond the array"),
+    ],
+)
+def test_maps_that_are_refused(
+    stage: Stage, listed: tuple[str | Path, ...], name: str, text: str, complaint: str
+) -> None:
+    (stage.directory / "m.csv").write_text(text)
+    assert complaint in stage.error(*listed, f"--map={name}={stage.directory / 'm.csv'}")
+
+
+@pytest.mark.parametrize("text", ["1=m.csv", "1.prefixes", "0.prefixes=m.csv"])
+def test_maps_that_are_not_written_so(stage: Stage, listed: tuple[str | Path, ...], text: str) -> None:
+    done = stage.run(*listed, f"--map={text}")
+    assert done.returncode == 2
+    assert f"'{text}' is no map: write ID.NAME=FILE" in done.stderr
+
+
 @pytest.mark.needs_bpf
 def test_for_people(stage: Stage) -> None:
     (stage.directory / "flows").write_text("actions=meter:1,controller")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oko.errors import KernelError
 from oko.kernel import maps
-from oko.kernel.bpffs import is_bpffs, make_directory, pin_name, remove_tree, require_bpffs
+from oko.kernel.bpffs import is_bpffs, make_directory, named_by, pin_name, remove_tree, require_bpffs
 from oko.kernel.maps import Map
 
 
@@ -58,3 +58,4 @@ def test_tree_of_pins(bpffs: Path) -> None:
 def test_pin_names_are_as_distinct_as_names(one: str, other: str) -> None:
     assert (pin_name(one) == pin_name(other)) == (one == other)
     assert not set("./") & set(pin_name(one))
+    assert named_by(pin_name(one)) == one

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -20,6 +22,21 @@ def test_features_of_this_kernel(feature: Feature) -> None:
 @pytest.mark.needs_bpf
 def test_right_to_load_bpf() -> None:
     assert can_load_bpf() is None
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.parametrize("missing", ["bpf", "net_admin", "perfmon"])
+def test_missing_capability_is_named(missing: str) -> None:
+    capabilities = f"-all{''.join(f',+{name}' for name in ('bpf', 'net_admin', 'perfmon') if name != missing)}"
+    code = "from oko.kernel.features import can_load_bpf; print(can_load_bpf())"
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}", sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("loading XDP programs: not permitted, it needs CAP_BPF, ")
+    assert f"; CAP_{missing.upper()} is missing: run it as root" in done.stdout
 
 
 def test_features_are_by_age() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oko.errors import PortError
+from oko.errors import KernelError, PortError
 from oko.kernel.interface import Interface, interface
 from oko.kernel.link import VETH_MTU_LIMIT, Link, attach_xdp
 from oko.kernel.namespace import run_in
@@ -51,6 +51,18 @@ def test_link_attaches_and_detaches(here: Path, program: LoadedProgram) -> None:
         link.detach()
         assert near(here).xdp_mode is None
         assert link.info().ifindex == 0
+
+
+def test_another_program_takes_the_place(here: Path, program: LoadedProgram) -> None:
+    with (
+        attach(here, program) as link,
+        load_program("other", asm.returns(asm.XDP_DROP), "GPL", references={}) as other,
+    ):
+        link.update(other)
+        assert (link.info().program_id, near(here).xdp_program_id) == (other.info().id, other.info().id)
+        ip(here, "link", "delete", "near")
+        with pytest.raises(KernelError, match="updating a link: "):
+            link.update(program)
 
 
 def test_closing_the_last_descriptor_detaches(here: Path, program: LoadedProgram) -> None:

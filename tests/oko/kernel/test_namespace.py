@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_child_process_starts_inside(namespace: Callable[[str], Path]) -> None:
 def test_namespace_that_cannot_be_entered(path: str, reason: str) -> None:
     with pytest.raises(KernelError, match=reason):
         run_in(path, inode)
+
+
+def test_what_entering_takes(namespace: Callable[[str], Path]) -> None:
+    code = f"from oko.kernel.namespace import run_in; run_in({str(namespace('inside'))!r}, print)"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "inside: not permitted, it needs CAP_SYS_ADMIN: run it as root" in done.stderr
 
 
 def test_namespaces_are_found_once_by_name_or_by_process(namespace: Callable[[str], Path]) -> None:

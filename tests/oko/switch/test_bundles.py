@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from ofext.bundles import BundleAdd, BundleCommand, BundleControl
+from ofext.bundles import BundleAdd, BundleCommand, BundleControl, BundleError
 from ofext.messages import BarrierReply, BarrierRequest, FlowMod, Message, decode, encode, header
 from oko.switch import bundles
+from oko.switch.bundles import Bundles
 from tests.oko.switch.conftest import Rig
 from tests.oko.switch.peer import Peer, add, add_group, add_meter, delete, error_name
 
@@ -162,6 +163,33 @@ def test_limits(bundler: Bundler, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bundler.put(SIMPLE, number=0) == []
     assert bundler.put(SIMPLE, number=1) == []
     assert bundler.put(SIMPLE, number=1) == ["bundle-failed/msg-too-many"]
+
+
+def test_limit_in_bytes(rig: Rig, bundler: Bundler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of all bundles of a connection together; what was added stays, and room comes back with a bundle's end."""
+    size = len(encode(SIMPLE, 1))
+    monkeypatch.setattr(bundles, "BYTE_LIMIT", 2 * size)
+    for number in (0, 1):
+        assert bundler.put(SIMPLE, number=number) == []
+    assert bundler.put(SIMPLE, number=1) == ["bundle-failed/msg-too-many"]
+    assert bundler.control(DISCARD, number=0) == []
+    assert bundler.put(add("in_port=2,actions=output:1"), number=1) == []
+    assert bundler.control(COMMIT, number=1) == []
+    assert len(rig.bridge.tables) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("MESSAGE_LIMIT", "bundle 7: messages in the bundles of a connection: 1 used, limit 0; commit or discard"),
+        ("BYTE_LIMIT", "bundle 7: bytes of messages in the bundles of a connection: {size} used, limit 0; commit or"),
+    ],
+)
+def test_what_is_said_beyond_a_limit(rig: Rig, monkeypatch: pytest.MonkeyPatch, limit: str, words: str) -> None:
+    monkeypatch.setattr(bundles, limit, 0)
+    message = encode(SIMPLE, 1)
+    with pytest.raises(BundleError, match=words.format(size=len(message))):
+        Bundles(rig.bridge, lambda _: None).add(BundleAdd(7, ATOMIC_ORDERED, message), 1)
 
 
 def test_bundles_belong_to_their_connection(rig: Rig, bundler: Bundler) -> None:

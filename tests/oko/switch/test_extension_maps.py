@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -27,11 +26,11 @@ from oko.kernel.cpus import possible_cpus
 from tests.oko.switch.conftest import Rig
 from tests.oko.switch.peer import Peer, add
 from tests.oko.switch.reporting import reporting
+from tests.run_time import run_time
 
 pytestmark = pytest.mark.needs_bpf
 
 HASHES = ("hash", "lru")
-STATS_ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
 def key(number: int) -> bytes:
@@ -166,13 +165,9 @@ def test_pages_over_openflow(peer: Peer) -> None:
 def test_run_time_is_what_the_kernel_measures(rig: Rig, peer: Peer) -> None:
     assert peer.ask(add("in_port=1,filter_prog=1,actions=output:2")) == []
     rig.attach()
-    before = STATS_ENABLED.read_text()
-    try:
-        STATS_ENABLED.write_text("1")
+    with run_time(measured=True):
         rig.send("h1", "02:00:00:00:00:02", 3)
         body = peer.report(RunTimeRequest())
-    finally:
-        STATS_ENABLED.write_text(before)
     assert isinstance(body, RunTimeReply)
     assert (body.flags, body.packets) == (RunTimeFlag.MEASURING, 3)
     assert 0 < body.run_time < 3 * 10**9
