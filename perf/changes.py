@@ -20,7 +20,8 @@ from oko.flow.observer_text import print_observer
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.tables import Tables
 from oko.flow.text import parse_flow_mod, parse_rule, print_rule
-from perf.flows import FLOWS, MATCHES
+from perf.flows import BEACON, FLOWS, MATCHES
+from perf.stamped import PORTS
 
 TABLES: Final = (0, 1, 2, 3)
 PROGRAMS: Final = (1, 2, 3)
@@ -29,6 +30,11 @@ OBJECTS: Final = ("odd_source", "even_source", "any", "ethernet")
 
 KEPT_COOKIE: Final = 1 << 63
 """The cookie of rules that no change of these is about."""
+BEACON_RULE: Final = (
+    f"priority=65535,dl_type={BEACON:#x},cookie={KEPT_COOKIE},"
+    f"actions=in_port,{','.join(f'output:{port.number}' for port in PORTS[1:])}"
+)
+"""One of them: by it the frames of flow 0 arrive at every port."""
 
 _PRIORITIES: Final = ((0, 1), (1, 5, 5, 9), (5, 9, 20, 100))
 """Of rules for all packets, for those of a protocol, and for fewer: what is wide is seldom before what is narrow."""
@@ -97,8 +103,10 @@ def _narrowing(mod: FlowMod) -> dict[str, int | None]:
 class Changes:
     """Random updates for tables as they are; `initial` first."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, watched: int | None = None) -> None:
+        """`watched` is a port that nothing is sent to, and that buckets may watch."""
         self._random = random
+        self._watched = watched
 
     def initial(self) -> list[Update]:
         """Programs, meters, groups and rules to begin with."""
@@ -300,7 +308,11 @@ class Changes:
             case "indirect":
                 buckets = [f"actions={self._rewrite('')},output:{ports[0]}"]
             case _:
-                buckets = [f"watch_port:{port},actions={self._rewrite('')},output:{port}" for port in ports]
+                watched = [port if self._watched is None else random.choice((port, self._watched)) for port in ports]
+                buckets = [
+                    f"watch_port:{watch},actions={self._rewrite('')},output:{port}"
+                    for watch, port in zip(watched, ports, strict=True)
+                ]
         return parse_group(f"group_id={number},type={kind}" + "".join(f",bucket={bucket}" for bucket in buckets))
 
     def _meter(self, number: int) -> str:
@@ -311,7 +323,8 @@ class Changes:
 
     def _observer(self, tables: Tables) -> ObserverMod:
         random = self._random
-        if tables.observers and random.random() < 0.5:
-            return ObserverMod(random.choice(tables.observers), add=False)
+        observers = [observer for observer in tables.observers if observer.match.program in PROGRAMS]
+        if observers and random.random() < 0.5:
+            return ObserverMod(random.choice(observers), add=False)
         match = parse_rule(f"{random.choice(MATCHES)},filter_prog={random.choice(PROGRAMS)},actions=drop").match
         return ObserverMod(Observer(random.choice(TABLES), match))

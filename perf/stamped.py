@@ -31,6 +31,10 @@ from perf.xdp import XdpObject
 
 FRAMES: Final = 1 << 22
 """Stamps of one load: what ``stamped.c`` has room for."""
+BETWEEN: Final = 2 * FLOWS
+"""Frames that pass between two updates, at least."""
+ROOM: Final = FRAMES // 4
+"""Stamps that must be left for another update."""
 
 PORTS: Final = (PortSpec("p1", 1), PortSpec("p2", 2), PortSpec("p3", 3), PortSpec("p4", 4))
 _FAR: Final = ("gen", "s2", "s3", "s4")

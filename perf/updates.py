@@ -22,23 +22,14 @@ from oko.switch.bridge import Bridge, Event, Removed
 from oko.switch.datapath import Datapath
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port
-from perf.changes import KEPT_COOKIE, Changes, Update, describe
-from perf.flows import BEACON, FLOWS
+from perf.changes import BEACON_RULE, Changes, Update, describe
 from perf.isolation import BPFFS
 from perf.judge import Frames, Observed, State, Told, listed
 from perf.machine import machine
-from perf.stamped import FRAMES, PORTS, StampedTrack
+from perf.stamped import BETWEEN, FRAMES, PORTS, ROOM, StampedTrack
 from perf.xdp import OBJECTS
 
 _BRIDGE: Final = "perf"
-_BEACON: Final = (
-    f"priority=65535,dl_type={BEACON:#x},cookie={KEPT_COOKIE},"
-    f"actions=in_port,{','.join(f'output:{port.number}' for port in PORTS[1:])}"
-)
-_BETWEEN: Final = 2 * FLOWS
-"""Frames that pass between two updates, at least."""
-_ROOM: Final = FRAMES // 4
-"""Stamps that must be left for another update."""
 _PACKET_INS: Final = 256
 """Packet-ins that are read between two updates."""
 
@@ -125,7 +116,7 @@ class _Run:
 
     def begin(self) -> None:
         """What there is before the first round."""
-        self._update(Update("beacon", (FlowMod(Command.ADD, parse_rule(_BEACON)),)))
+        self._update(Update("beacon", (FlowMod(Command.ADD, parse_rule(BEACON_RULE)),)))
         for update in self._changes.initial():
             self._update(update)
         self._result.refused.clear()
@@ -139,14 +130,14 @@ class _Run:
         drops, lost, statistics = self._drops(), self._bridge.lost_packet_ins(), track.statistics()
         began = time.monotonic()
         with track.load():
-            track.await_frames(_BETWEEN)
-            while result.changes.total() < changes and track.stamped < FRAMES - _ROOM:
+            track.await_frames(BETWEEN)
+            while result.changes.total() < changes and track.stamped < FRAMES - ROOM:
                 update = self._changes.update(self._tables)
                 possible = track.decided
                 self._update(update, possible)
                 result.changes[update.kind] += 1
                 self._bridge.deliver(_PACKET_INS)
-                track.await_frames(_BETWEEN)
+                track.await_frames(BETWEEN)
         result.load_seconds += time.monotonic() - began
         self._bridge.deliver(1 << 20)
         result.lost_packet_ins += self._bridge.lost_packet_ins() - lost
