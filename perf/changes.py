@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -75,6 +75,11 @@ class Update:
     load: tuple[int, str] | None = None
 
 
+def _mask(match: Match) -> tuple[tuple[str, int], ...]:
+    """The fields that a match looks at, and their bits."""
+    return tuple((condition.field.name, condition.mask) for condition in match.conditions)
+
+
 def describe(mod: Change) -> str:
     """One line for a reader."""
     match mod:
@@ -126,7 +131,8 @@ class Changes:
         kinds = {
             "add": 24,
             "add several": 6,
-            "add to hashes": 12,
+            "add to hashes": 8,
+            "change hashes": 16,
             "modify": 10,
             "modify strictly": 6,
             "delete": 10 if len(tables) > _MANY else 5,
@@ -146,6 +152,8 @@ class Changes:
                 return Update(kind, tuple(self._add(tables) for _ in range(random.randint(2, 6))))
             case "add to hashes":
                 return Update(kind, tuple(self._add_to_hash() for _ in range(random.randint(1, 5))))
+            case "change hashes":
+                return Update(kind, tuple(self._change_of_hash(tables) for _ in range(random.randint(1, 6))))
             case "bundle":
                 return Update(kind, self._bundle(tables), together=True)
             case "replace a table":
@@ -211,6 +219,20 @@ class Changes:
         priority = random.choice(_PRIORITIES[0 if not match else 2 if "=" in match else 1])
         head = f"table={table},priority={priority},{match}{program},cookie={random.randrange(4)},send_flow_rem"
         return parse_flow_mod(f"{head},actions={self._instructions(table, match, tables)}")
+
+    def _change_of_hash(self, tables: Tables) -> FlowMod:
+        """A rule of the mask of many comes, goes, or takes the place of one."""
+        random, new = self._random, self._add_to_hash()
+        masks = {_mask(parse_rule(rule).match) for rule in _HASHED}
+        known = [entry.rule for entry in tables if not entry.rule.cookie and _mask(entry.rule.match) in masks]
+        what = random.choice(("add", "replace", "modify", "delete"))
+        if what == "add" or not known:
+            return new
+        rule = random.choice(known)
+        if what == "delete":
+            return FlowMod(Command.DELETE_STRICT, rule)
+        changed = replace(rule, instructions=new.rule.instructions)
+        return FlowMod(Command.ADD if what == "replace" else Command.MODIFY_STRICT, changed)
 
     def _add_to_hash(self) -> FlowMod:
         """A rule of the mask of many, with actions that differ from theirs in numbers only."""
