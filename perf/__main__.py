@@ -6,14 +6,20 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from oko.errors import OkoError
+from perf.bench import PLANS, Bench, Check, bench, check, choose
 from perf.datapath_fuzz import DatapathFuzzResult, datapath_fuzz
 from perf.forward import forward
 from perf.isolation import isolate
 from perf.programs import measure_programs
 from perf.reload import reload
+from perf.report import write_report
+from perf.restart import restart
+from perf.setups import SETUPS
+from perf.soak import SoakResult, soak
 from perf.updates import updates
 from perf.verifier import measure_verifier
 from perf.verifier_fuzz import FuzzResult, fuzz
@@ -24,7 +30,20 @@ class Result(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+def _bench(options: argparse.Namespace) -> Bench:
+    """Measure, and write the report."""
+    plan = PLANS[options.plan]
+    result = bench(plan, choose(plan, options.scenario, options.pcap), options.setup)
+    write_report(result)
+    return result
+
+
 BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]] = {
+    "bench": ("whole switches beside each other: Mpps without loss, ns per packet; writes perf/report.html", _bench),
+    "bench-check": (
+        "compare the ratios of the last bench with the accepted ones",
+        lambda options: check(accept=options.accept),
+    ),
     "forward": (
         "Mpps and ns per frame of in_port → output, beside a redirect written by hand",
         lambda options: forward(options.rounds, options.seconds),
@@ -33,9 +52,17 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
         "swap images under full load and account for every frame",
         lambda options: reload(options.reloads, options.generators),
     ),
+    "restart": (
+        "kill and start okod under full load and account for every frame",
+        lambda options: restart(options.kills),
+    ),
     "updates": (
         "change rules, groups and programs under full load, and explain what became of every frame",
         lambda options: updates(options.changes, options.seed),
+    ),
+    "soak": (
+        "an okod under full load, random changes, kills and peers that disturb: no wrong packet, and nothing grows",
+        lambda options: soak(options.seconds, options.seed),
     ),
     "verifier-fuzz": (
         "random programs: what is accepted runs without a fault, and the kernel accepts it too",
@@ -69,7 +96,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     print(json.dumps(result.to_json()) if options.json else result)
-    return int(isinstance(result, DatapathFuzzResult | FuzzResult) and result.failed)
+    return int(isinstance(result, Check | DatapathFuzzResult | FuzzResult | SoakResult) and result.failed)
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,6 +106,8 @@ def _arguments() -> argparse.Namespace:
     made = {name: commands.add_parser(name, help=text, description=text) for name, (text, _) in BENCHMARKS.items()}
     for command in made.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_bench(made["bench"])
+    made["bench-check"].add_argument("--accept", action="store_true", help="make the last ratios the accepted ones")
     made["forward"].add_argument("--seconds", type=_positive(float), default=2.0, help="of each run (default 2)")
     made["forward"].add_argument("--rounds", type=_positive(int), default=7, help="default 7")
     made["reload"].add_argument("--reloads", type=_positive(int), default=200, help="default 200")
@@ -88,8 +117,11 @@ def _arguments() -> argparse.Namespace:
         default=1,
         help="processes that send (default 1); with more, the driver's count of what gen sent is not exact",
     )
+    made["restart"].add_argument("--kills", type=_positive(int), default=20, help="default 20")
     made["updates"].add_argument("--changes", type=_positive(int), default=1_000, help="default 1000")
     made["updates"].add_argument("--seed", type=int, default=1, help="of the changes (default 1)")
+    made["soak"].add_argument("--seconds", type=_positive(float), default=120.0, help="default 120")
+    made["soak"].add_argument("--seed", type=int, default=1, help="of changes and disturbances (default 1)")
     made["programs"].add_argument("--rounds", type=_positive(int), default=9, help="of each load (default 9)")
     made["programs"].add_argument(
         "--seconds", type=_positive(float), default=1.0, help="with and without the program, each round (default 1)"
@@ -105,6 +137,19 @@ def _arguments() -> argparse.Namespace:
     comparing.add_argument("--seed", type=int, default=1, help="of the first case, the next has the next (default 1)")
     fuzzing.add_argument("--kernel", action="store_true", help="load what is accepted, too")
     return parser.parse_args()
+
+
+def _add_bench(command: argparse.ArgumentParser) -> None:
+    plans = command.add_mutually_exclusive_group()
+    for name, text in (("quick", "fewer scenarios, in less than 3 minutes"), ("full", "5 minutes per run, 10 runs")):
+        plans.add_argument(f"--{name}", dest="plan", action="store_const", const=name, default="default", help=text)
+    command.add_argument(
+        "--setup", action="append", default=[], choices=[setup.name for setup in SETUPS], help="only this; repeatable"
+    )
+    command.add_argument(
+        "--scenario", action="append", default=[], metavar="NAME", help="only those that begin so; repeatable"
+    )
+    command.add_argument("--pcap", type=Path, metavar="FILE", help="a capture in place of the backbone's mix")
 
 
 class _List(argparse.Action):

@@ -40,6 +40,7 @@ from oko.flow.drop import Drop
 from oko.flow.group import GroupMod
 from oko.flow.meter import MeterEntry, MeterMod
 from oko.flow.observer import Observer, ObserverMod
+from oko.flow.packet_in import PacketInReason
 from oko.flow.port import PortState
 from oko.flow.reference import Decision, ReferenceSwitch
 from oko.flow.rule import Command, Entry, FlowMod, Rule
@@ -170,6 +171,7 @@ class Bridge:
         self._programs: dict[int, LoadedFilter] = {}
         self._timeouts = Timeouts()
         self._listeners: list[Callable[[Event], None]] = []
+        self._silent: set[int] = set()  # ports of whose table misses nobody is told
         self._store = store
         self._absent: frozenset[int] = frozenset()  # ports that rules name and that the bridge does not have any more
         self._charged: set[int] = set()  # the slots of the meters that the image knows
@@ -376,6 +378,16 @@ class Bridge:
         if self._states[port.number] == before:
             self._tell(PortChanged(port))
 
+    def tells_misses(self, port: Port) -> bool:
+        """Whether controllers hear of packets from this port that meet a table-miss entry (not OFPPC_NO_PACKET_IN)."""
+        return port.number not in self._silent
+
+    def tell_misses(self, port: Port, wanted: bool) -> None:
+        """From now on, tell controllers of such packets or do not; and tell them that this changed."""
+        if self.tells_misses(port) != wanted:
+            self._silent ^= {port.number}
+            self._tell(PortChanged(port))
+
     def refresh_ports(self, *, again: bool = False) -> None:
         """Look at the links again; groups that watch a port that changed choose anew. With `again` the image is made
         anew in any case: the kernel forgets where packets leave by when an interface goes away, though it may come
@@ -407,7 +419,9 @@ class Bridge:
     def deliver(self, limit: int) -> None:
         """Tell the listeners of packets for the controller, at most `limit` of them."""
         for record in self._datapath.packet_ins.read(limit):
-            self._tell(unpack(record))
+            told = unpack(record)
+            if told.reason is not PacketInReason.NO_MATCH or told.in_port not in self._silent:
+                self._tell(told)
 
     def lost_packet_ins(self) -> int:
         """Packets for the controller that found no room."""

@@ -356,6 +356,7 @@ class Datapath:
             self._image.close()
         for held in (*self._links.values(), *self._maps.values(), *self._former):
             held.close()
+        self._links.clear()
 
     def remove(self) -> None:
         """Take the datapath away: off every port, then its pins."""

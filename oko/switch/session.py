@@ -317,7 +317,7 @@ class Session:
 
     def _packet_out(self, message: PacketOut) -> None:
         actions, frame = read_packet_out(message)
-        if message.in_port != ReservedPort.CONTROLLER:
+        if actions and message.in_port != ReservedPort.CONTROLLER:
             self._port(message.in_port, "bad-request/bad-port")
         self._bridge.packet_out(actions, frame, message.in_port)
 
@@ -326,9 +326,10 @@ class Session:
         if message.hw_addr != port.mac:
             raise refused("port-mod-failed/bad-hw-addr", f"port {port.number} has the address {port.mac.hex(':')}")
         where = f"port {port.number} ({port.name})"
-        if unknown := message.mask & message.config & ~PortConfig.PORT_DOWN:
+        if unknown := message.mask & message.config & ~(PortConfig.PORT_DOWN | PortConfig.NO_PACKET_IN):
             raise refused(
-                "port-mod-failed/bad-config", f"{where}: configuration {unknown:#x}: ports only go up or down"
+                "port-mod-failed/bad-config",
+                f"{where}: configuration {unknown:#x}: ports go up or down, and their misses are told or not",
             )
         if message.advertise:
             raise refused("port-mod-failed/bad-advertise", f"{where}: what it advertises is left to its driver")
@@ -336,6 +337,8 @@ class Session:
             if not self._bridge.is_live(port):
                 raise refused("port-mod-failed/eperm", f"{where}: its interface is gone")
             self._bridge.enable_port(port, not message.config & PortConfig.PORT_DOWN)
+        if message.mask & PortConfig.NO_PACKET_IN:
+            self._bridge.tell_misses(port, not message.config & PortConfig.NO_PACKET_IN)
 
     def _report(self, request: MultipartRequest) -> Iterator[MultipartReply]:
         if request.flags & MULTIPART_MORE:

@@ -85,7 +85,7 @@ class _Start:
         self._runtime = read_runtime()
         self._earlier = self._read_earlier()
         self._known = {port.name: port for port in self._earlier.ports} if self._earlier is not None else {}
-        self._local: LocalRecord | None = None
+        self._local = self._earlier.local if self._earlier is not None else None
 
     def run(self) -> Started:
         """The bridge, forwarding."""
@@ -114,6 +114,7 @@ class _Start:
                 "bridge %s: its tables are not known: packets are decided as before until they are changed", self._name
             )
         store.begin()
+        store.count(datapath.take_carried())
         self._owned.callback(store.close)
         self._attach(bridge, datapath)
 
@@ -154,12 +155,10 @@ class _Start:
 
     def _make_local(self) -> list[PortSpec]:
         """The LOCAL port, which an earlier okod may have made."""
-        earlier = self._earlier.local if self._earlier is not None else None
-        wanted = self._settings.local
+        wanted, earlier = self._settings.local, self._local
         if wanted is None:
             return []
         if earlier is not None and earlier == LocalRecord(wanted.port.name, inode()) and _is_there(earlier.port):
-            self._local = earlier
             return [wanted.port]
         self._local = wanted.record()
         self._record((), self._known.values())
@@ -223,8 +222,11 @@ class _Start:
         for record in self._others(bridge.ports):
             if record.offloads is not None:
                 restore(SavedOffloads.from_json(record.offloads))
-        if self._earlier is not None and self._earlier.local not in (None, self._local):
-            delete_local(self._earlier.local)
+        earlier = self._earlier.local if self._earlier is not None else None
+        if self._settings.local is None:
+            self._local = None
+        if earlier is not None and earlier != self._local:
+            delete_local(earlier)
         self._record(bridge.ports)
 
 

@@ -216,9 +216,11 @@ def read_meter_mod(message: messages.MeterMod) -> MeterMod:
 
 
 def meter_flags(spec: MeterSpec) -> MeterFlag:
-    """The flags of a meter. Every meter is counted."""
-    flags = MeterFlag.STATS | (MeterFlag.PKTPS if spec.packets else MeterFlag.KBPS)
-    return flags | MeterFlag.BURST if any(band.burst for band in spec.bands) else flags
+    """The flags of a meter."""
+    flags = MeterFlag.PKTPS if spec.packets else MeterFlag.KBPS
+    if any(band.burst for band in spec.bands):
+        flags |= MeterFlag.BURST
+    return flags | MeterFlag.STATS if spec.stats else flags
 
 
 def write_bands(spec: MeterSpec) -> tuple[DropBand, ...]:
@@ -235,6 +237,7 @@ def read_meter(number: int, flags: int, bands: tuple[object, ...]) -> MeterSpec:
         number,
         tuple(_read_band(number, band, bursts=bool(flags & MeterFlag.BURST)) for band in bands),
         packets=bool(flags & MeterFlag.PKTPS),
+        stats=bool(flags & MeterFlag.STATS),
     )
 
 

@@ -27,10 +27,10 @@ _CONTEXT: Final = tuple(BY_NAME[name] for name in ("in_port", "metadata"))
 
 def read_packet_out(message: PacketOut) -> tuple[tuple[Action, ...], bytes]:
     """What to do, and the frame to do it with. Raises BadAction, and ProtocolError for a packet in a buffer or what is
-    no Ethernet frame."""
+    no Ethernet frame, if there is anything to do."""
     if message.buffer_id != NO_BUFFER:
         raise no_buffer(message.buffer_id)
-    if len(message.data) < _ETHERNET:
+    if message.actions and len(message.data) < _ETHERNET:
         raise refused("bad-request/bad-len", f"a packet-out of {len(message.data)} bytes is no Ethernet frame")
     return read_actions(message.actions), message.data
 

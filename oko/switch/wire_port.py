@@ -22,13 +22,13 @@ _COUNTERS: Final = 12
 
 def write_port(bridge: Bridge, port: Port) -> WirePort:
     """The description of a port. One whose interface is gone is down, and blocked as no link is that is only down."""
-    config = PortConfig(0)
+    config = PortConfig(0) if bridge.tells_misses(port) else PortConfig.NO_PACKET_IN
     if not bridge.is_live(port):
         state = PortState.LINK_DOWN | PortState.BLOCKED
     else:
         state = PortState.LIVE if bridge.is_up(port) else PortState.LINK_DOWN
         if not bridge.is_enabled(port):
-            config = PortConfig.PORT_DOWN
+            config |= PortConfig.PORT_DOWN
     return WirePort(port.number, port.mac, port.name, config, state)
 
 

@@ -228,4 +228,4 @@ def meters() -> SearchStrategy[MeterSpec]:
     """Any meter with bands."""
     number = st.integers(0, 2**32 - 1)
     bands = st.lists(st.builds(Band, number, number), min_size=1, max_size=BAND_LIMIT).map(tuple)
-    return st.builds(MeterSpec, st.integers(1, 0xFFFF0000), bands, st.booleans())
+    return st.builds(MeterSpec, st.integers(1, 0xFFFF0000), bands, st.booleans(), st.booleans())

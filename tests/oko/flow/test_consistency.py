@@ -37,6 +37,7 @@ FITS = {
     "IPv6": ("ipv6", "set_field:::1->ipv6_src,dec_ttl,set_field:1->nw_ecn"),
     "ports": ("udp6", "set_field:1->udp_src"),
     "a tag that is matched": ("dl_vlan=5", "set_field:3->vlan_pcp,set_field:0x1006->vlan_vid,pop_vlan"),
+    "a tag written without its bit": ("dl_vlan=5", "set_field:6->vlan_vid,set_field:3->vlan_pcp"),
     "any tag": ("vlan_vid=0x1000/0x1000", "pop_vlan"),
     "a tag that is pushed": ("", "push_vlan:0x8100,set_field:3->vlan_pcp,pop_vlan"),
     "tag upon tag": ("dl_vlan=5", "push_vlan:0x88a8,pop_vlan,pop_vlan"),

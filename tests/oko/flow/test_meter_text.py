@@ -25,7 +25,8 @@ READ = {
         "meter=1,pktps,burst,bands=type=drop,rate=100,burst_size=10",
         MeterSpec(1, (Band(100, 10),), packets=True),
     ),
-    "blanks": ("meter=1 pktps stats bands=type=drop rate=100", MeterSpec(1, (Band(100),), packets=True)),
+    "statistics": ("meter=1,kbps,stats,bands=type=drop,rate=100", MeterSpec(1, (Band(100),), stats=True)),
+    "blanks": ("meter=1 pktps stats bands=type=drop rate=100", MeterSpec(1, (Band(100),), packets=True, stats=True)),
     "one band": ("meter=1,kbps,band=type=drop,rate=100", MeterSpec(1, (Band(100),))),
     "two bands": (
         "meter=1,kbps,burst,bands=type=drop,rate=100,burst_size=10,type=drop,rate=200,burst_size=5",
@@ -101,7 +102,7 @@ def test_refused(text: str, reason: str, message: str) -> None:
 
 HELLO, ECHO_REQUEST, ECHO_REPLY, BARRIER_REQUEST, BARRIER_REPLY, METER_MOD = 0, 2, 3, 20, 21, 29
 ANSWERS = {HELLO: HELLO, ECHO_REQUEST: ECHO_REPLY, BARRIER_REQUEST: BARRIER_REPLY}
-OFPMF_PKTPS = 2
+OFPMF_PKTPS, OFPMF_STATS = 2, 8
 OFPMBT_DROP = 1
 
 
@@ -135,4 +136,4 @@ def decoded(message: bytes) -> MeterSpec:
     for kind, _, rate, burst, _ in struct.iter_unpack("!HHIII", message[16:]):
         assert kind == OFPMBT_DROP
         bands.append(Band(rate, burst))
-    return MeterSpec(number, tuple(bands), packets=bool(flags & OFPMF_PKTPS))
+    return MeterSpec(number, tuple(bands), packets=bool(flags & OFPMF_PKTPS), stats=bool(flags & OFPMF_STATS))

@@ -808,3 +808,18 @@ def test_a_modify_that_one_table_cannot_do_changes_none() -> None:
     with pytest.raises(BadInstruction):
         tables.apply(FlowMod(Command.MODIFY, rule("", GotoTable(5)), all_tables=True))
     assert {entry.rule.actions for entry in tables} == {(Output(1),)}
+
+
+def test_restored_tables_go_on_as_the_others() -> None:
+    tables = Tables()
+    tables.change(GroupMod(GroupCommand.ADD, GroupSpec(1, GroupType.ALL, (Bucket(), Bucket()))))
+    for port in range(5):
+        tables.apply(add(f"in_port={port + 1},actions=drop"), now=port)
+    tables.apply(FlowMod(Command.DELETE, parse_rule("in_port=2,actions=drop")))
+    tables.release(tables.unused_slots)
+    restored = Tables.restored(tables, tables.groups, tables.meters, tables.observers)
+    for each in (tables, restored):
+        each.apply(add("in_port=9,actions=drop"), now=9)
+        each.apply(add("in_port=10,actions=drop"), now=9)
+    assert list(restored) == list(tables)
+    assert (restored.slots, restored.groups) == (tables.slots, tables.groups)

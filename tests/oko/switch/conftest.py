@@ -33,6 +33,7 @@ from tests.bpf_programs.harness import SOURCES
 HERE = Path(__file__).parent
 T = TypeVar("T")
 Compile = Callable[..., bytes]
+RUNTIME = cache(read_runtime)
 _ETH_P_EXPERIMENTAL = 0x88B5
 _ETH_P_ALL = 3
 
@@ -59,7 +60,7 @@ class Rig:
         self.namespace = namespace
         self.datapath = datapath
         ports = self.inside(lambda: [Port.prepare(PortSpec(f"p{number}", number)) for number in (1, 2)])
-        self.bridge = self.inside(lambda: Bridge("br0", datapath, read_runtime(), ports))
+        self.bridge = self.inside(lambda: Bridge("br0", datapath, RUNTIME(), ports))
         self.events: list[Event] = []
         self.bridge.listen(self.events.append)
 
@@ -152,6 +153,6 @@ def rig(bpffs: Path, namespace: Callable[[str], Path]) -> Iterator[Rig]:
         for end in (f"p{number}", f"h{number}"):
             subprocess.run(["ip", "-n", path.name, "link", "set", end, "up"], check=True)
     with ExitStack() as stack:
-        datapath = stack.enter_context(Datapath("br0", bpffs, read_stub(), read_runtime()))
+        datapath = stack.enter_context(Datapath("br0", bpffs, read_stub(), RUNTIME()))
         yield Rig(path, datapath)
         datapath.remove()

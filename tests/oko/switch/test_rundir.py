@@ -12,7 +12,7 @@ from oko.errors import BridgeError
 from oko.switch.rundir import DEFAULT, BridgeRecord, LocalRecord, PortRecord, RunDirectory
 
 PORTS = (PortRecord("p1", 1, {"peer": "eth0"}), PortRecord("p2", 2, None))
-RECORD = BridgeRecord("/sys/fs/bpf/oko/br0", PORTS, LocalRecord("oko-host", 4026531840))
+RECORD = BridgeRecord("/sys/fs/bpf/oko/br0", "/var/lib/oko/br0", PORTS, LocalRecord("oko-host", 4026531840))
 HOLD = """
 import sys
 from pathlib import Path
@@ -80,13 +80,15 @@ def test_a_record_is_read_as_it_was_written(rundir: RunDirectory, record: Bridge
         pytest.param("[]", "cannot be read", id="no object"),
         pytest.param("null", "cannot be read", id="null"),
         pytest.param("{}", "cannot be read", id="no version"),
-        pytest.param(json.dumps({"version": 2, "pins": "/", "local": None}), "cannot be read", id="no ports"),
         pytest.param(
-            json.dumps({"version": 2, "pins": "/", "ports": [{"name": "p1"}], "local": None}),
+            json.dumps({"version": 3, "pins": "/", "state": "/", "local": None}), "cannot be read", id="no ports"
+        ),
+        pytest.param(
+            json.dumps({"version": 3, "pins": "/", "state": "/", "ports": [{"name": "p1"}], "local": None}),
             "cannot be read",
             id="port",
         ),
-        pytest.param(json.dumps({"version": 99}), "version 99, this Oko writes 2", id="newer"),
+        pytest.param(json.dumps({"version": 99}), "version 99, this Oko writes 3", id="newer"),
         pytest.param("\udcff", "cannot be read", id="no text"),
     ],
 )

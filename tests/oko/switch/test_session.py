@@ -173,10 +173,10 @@ REFUSED: dict[str, tuple[Message | bytes, str]] = {
     "meter that is not there": (MeterMod(1, 1, 2), "meter-mod-failed/unknown-meter"),
     "meter of the slow path": (MeterMod(0, 1, 0xFFFFFFFD), "meter-mod-failed/invalid-meter"),
     "packet-out in a buffer": (PacketOut(1, 1), "bad-request/buffer-unknown"),
-    "packet-out of no port": (packet_out(in_port=9), "bad-request/bad-port"),
-    "packet-out of any port": (packet_out(in_port=PORT_ANY), "bad-request/bad-port"),
+    "packet-out of no port": (packet_out(Output(2), in_port=9), "bad-request/bad-port"),
+    "packet-out of any port": (packet_out(Output(2), in_port=PORT_ANY), "bad-request/bad-port"),
     "packet-out to a group": (packet_out(wire.Group(7)), "bad-action/bad-out-group"),
-    "packet-out of nothing": (packet_out(data=b""), "bad-request/bad-len"),
+    "packet-out of nothing": (packet_out(Output(2), data=b""), "bad-request/bad-len"),
 }
 
 
@@ -264,7 +264,7 @@ def test_greeting_and_small_questions(rig: Rig, peer: Peer) -> None:
     [
         pytest.param(0, 0x65, 0, [], id="nothing to do"),
         pytest.param(0x24, 0x24, 0, ["port-mod-failed/bad-config"], id="NO_RECV and NO_FWD"),
-        pytest.param(0x41, 0x41, 0, ["port-mod-failed/bad-config"], id="NO_PACKET_IN"),
+        pytest.param(0x44, 0x44, 0, ["port-mod-failed/bad-config"], id="NO_RECV beside NO_PACKET_IN"),
         pytest.param(1, 1, 1, ["port-mod-failed/bad-advertise"], id="advertise"),
     ],
 )
@@ -294,6 +294,27 @@ def test_a_port_goes_down_and_up(rig: Rig, peer: Peer) -> None:
         peer.heard.clear()
         assert peer.ask(message) == []
         assert peer.heard == [], "it was so already"
+
+
+def test_a_port_does_not_tell_of_its_misses(rig: Rig, peer: Peer) -> None:
+    rig.attach()
+    rules = "cookie=7,priority=0,actions=CONTROLLER", "cookie=8,dl_dst=02:00:00:00:00:02,actions=CONTROLLER"
+    assert peer.ask(*map(add, rules)) == []
+    mac, silent = rig.bridge.ports[0].mac, PortConfig.NO_PACKET_IN
+    assert peer.ask(PortMod(1, mac, silent, silent)) == []
+    (told,) = peer.heard
+    assert isinstance(told, PortStatus)
+    assert (told.desc.port_no, told.desc.config, told.desc.state) == (1, silent, PortState.LIVE)
+    assert peer.ask(PortMod(1, mac, silent, silent)) == []
+    assert peer.heard == [told], "it was so already"
+    for host, destination in (("h1", "02:00:00:00:00:03"), ("h1", "02:00:00:00:00:02"), ("h2", "02:00:00:00:00:03")):
+        rig.send(host, destination)
+    wait_until(lambda: rig.bridge.deliver(10) or len(packet_ins(peer)) == 2)
+    assert [message.cookie for message in packet_ins(peer)] == [8, 7]
+    peer.heard.clear()
+    assert peer.ask(PortMod(1, mac, 0, silent)) == []
+    rig.send("h1", "02:00:00:00:00:03")
+    wait_until(lambda: rig.bridge.deliver(10) or len(packet_ins(peer)) == 1)
 
 
 def test_a_port_without_a_link_is_taken_down(rig: Rig, peer: Peer) -> None:
@@ -428,6 +449,10 @@ def test_a_packet_out_comes_back(rig: Rig, peer: Peer) -> None:
     (message,) = packet_ins(peer)
     assert (message.cookie, message.match) == ((1 << 64) - 1, (Oxm(0x8000, 0, b"\0\0\0\2"),))
     assert (message.reason, message.data) == (PacketInReason.ACTION, FRAME)
+
+
+def test_a_packet_out_that_does_nothing_may_be_of_anything(peer: Peer) -> None:
+    assert peer.ask(packet_out(in_port=0, data=b"")) == []
 
 
 def test_a_packet_out_leaves_by_a_port(rig: Rig, peer: Peer) -> None:

@@ -27,6 +27,7 @@ from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.text import parse_rule
 from oko.switch.wire import (
     ChangeMessage,
+    meter_flags,
     read_change,
     read_flow_mod,
     read_meter_mod,
@@ -143,7 +144,12 @@ def test_not_to_count_is_an_allowance() -> None:
 
 @pytest.mark.parametrize(("flags", "burst"), [(2, 0), (2 | 4 | 8, 50)], ids=["without BURST", "with BURST"])
 def test_bursts_count_when_the_flag_says_so(flags: int, burst: int) -> None:
-    assert read_meter_mod(meter(flags, DropBand(9, 50))).spec == MeterSpec(1, (Band(9, burst),), packets=True)
+    assert read_meter_mod(meter(flags, DropBand(9, 50))).spec.bands == (Band(9, burst),)
+
+
+@pytest.mark.parametrize("flags", [1, 2, 1 | 8, 2 | 4 | 8], ids=["kbps", "pktps", "kbps stats", "pktps burst stats"])
+def test_the_flags_of_a_meter_are_told_as_they_came(flags: int) -> None:
+    assert meter_flags(read_meter_mod(meter(flags, DropBand(9, 50))).spec) == flags
 
 
 def test_all_of_them() -> None:
@@ -154,7 +160,7 @@ def test_all_of_them() -> None:
     ]
     assert [written(read_change(message)) for message in everything] == [
         everything[0],
-        replace(everything[1], flags=MeterFlag.KBPS | MeterFlag.STATS),
+        replace(everything[1], flags=MeterFlag.KBPS),
     ]
 
 

@@ -44,7 +44,10 @@ def test_packet_out() -> None:
 
 @pytest.mark.parametrize(
     ("message", "complaint"),
-    [(PacketOut(1, 1), "buffer 0x1"), (PacketOut(NO_BUFFER, 1, (), bytes(13)), "13 bytes is no Ethernet frame")],
+    [
+        (PacketOut(1, 1), "buffer 0x1"),
+        (PacketOut(NO_BUFFER, 1, (wire.Output(2),), bytes(13)), "13 bytes is no Ethernet frame"),
+    ],
     ids=["buffer", "runt"],
 )
 def test_packet_outs_that_are_none(message: PacketOut, complaint: str) -> None:
