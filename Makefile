@@ -2,18 +2,23 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.stamp
 
-# openvswitch-common: ovs-ofctl, an oracle of the tests, without the services of openvswitch-switch.
-PACKAGES := bpftool ca-certificates clang clang-format ethtool iproute2 libbpf-dev libbpf1 linux-libc-dev llvm make \
-	nftables openvswitch-common procps python3-venv tshark util-linux
+PACKAGES := ca-certificates clang iproute2 libbpf-dev libbpf1 linux-libc-dev make procps python3-venv util-linux
+# The other compilers that programs are tested with, and the oracles: what Oko must agree with.
+TEST_PACKAGES := bpftool clang-16 clang-19 clang-format ethtool llvm nftables openssl openvswitch-common openvswitch-switch \
+	p0f tshark
+OLD_KERNEL_PACKAGES := busybox-static kmod qemu-system-common qemu-system-x86
 INSTALLED = $(shell dpkg-query -W -f '$${db:Status-Status}:$${Package}\n' $(PACKAGES) 2>/dev/null | sed -n 's/^installed://p')
 MISSING = $(filter-out $(INSTALLED),$(PACKAGES))
 C_SOURCES = $(shell find bpf_programs perf tests -name '*.[ch]')
 
+ifneq ($(filter lint test test-old-kernel soak bench bench-quick bench-check,$(MAKECMDGOALS)),)
+PACKAGES += $(TEST_PACKAGES)
+endif
 ifneq ($(filter test-old-kernel,$(MAKECMDGOALS)),)
-PACKAGES += busybox-static kmod qemu-system-common qemu-system-x86
+PACKAGES += $(OLD_KERNEL_PACKAGES)
 endif
 
-NEEDS_ROOT := $(filter test test-old-kernel $(if $(PCAP),,demo),$(MAKECMDGOALS))
+NEEDS_ROOT := $(filter test test-old-kernel soak bench bench-quick bench-check $(if $(PCAP),,demo),$(MAKECMDGOALS))
 ifneq ($(NEEDS_ROOT),)
 ifneq ($(shell id -u),0)
 $(error make $(NEEDS_ROOT) needs root, for Debian packages, network namespaces and BPF: run 'sudo make $(MAKECMDGOALS)')
@@ -35,13 +40,25 @@ lint: setup ## ruff, mypy, clang-format
 	clang-format --dry-run --Werror $(C_SOURCES)
 
 test: lint objects ## lint, then every test (root)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-old-kernel: setup objects ## the tests that load BPF, on Debian's kernel 6.1 in qemu (root); ARGS are pytest's
 	@exec $(VENV)/bin/python -m tests.vm $(ARGS)
 
+soak: setup objects ## 30 minutes of changes, disturbances and kills under full load (root); SECONDS=N, SEED=N
+	@exec $(VENV)/bin/python -m perf soak --seconds $(or $(SECONDS),1800) --seed $(or $(SEED),1)
+
 demo: setup objects ## the demonstration (root); with PCAP=FILE, replay that capture
 	@exec $(VENV)/bin/python -m demo $(if $(PCAP),--pcap "$(PCAP)")
+
+bench: setup objects ## whole switches beside each other, with a report in perf/report.html (root); ARGS are perf bench's
+	@exec $(VENV)/bin/python -m perf bench $(ARGS)
+
+bench-quick: setup objects ## the same in less than 3 minutes (root)
+	@exec $(VENV)/bin/python -m perf bench --quick $(ARGS)
+
+bench-check: bench-quick ## bench-quick, and fail if a ratio is more than 10 % worse than the accepted one (root)
+	@exec $(VENV)/bin/python -m perf bench-check
 
 clean: ## remove what was compiled, and caches; .venv stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
@@ -63,5 +80,5 @@ $(STAMP): pyproject.toml constraints.txt | packages
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-.PHONY: help setup objects lint test test-old-kernel demo clean packages
+.PHONY: help setup objects lint test test-old-kernel soak demo clean packages
 .NOTPARALLEL:

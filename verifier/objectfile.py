@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ _HEADER_SIZE: Final = 64
 _SECTION_HEADER_SIZE: Final = 64
 _MACHINE_OFFSET: Final = 18
 _MACHINE_BPF: Final = 247
+_REL: Final = struct.Struct("<QII")
+"""Elf64_Rel: offset; type and number of the symbol, which are r_info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def _read(data: bytes) -> ObjectFile:
         if header.sh_type == "SHT_REL":
             if not 0 < header.sh_info < len(sections) or header.sh_info in relocations:
                 raise NotReadable(f"section {sections[index].name}: relocates section number {header.sh_info}")
-            relocations[header.sh_info] = _relocations(elf, index, symbols)
+            relocations[header.sh_info] = _relocations(sections[index], header.sh_entsize, symbols)
     return ObjectFile(sections, symbols, relocations)
 
 
@@ -165,14 +168,13 @@ def _symbols(elf: ELFFile, index: int, sections: tuple[Section, ...]) -> tuple[S
     return tuple(symbols)
 
 
-def _relocations(elf: ELFFile, index: int, symbols: tuple[Symbol, ...]) -> tuple[Relocation, ...]:
-    table = elf.get_section(index)
-    if table["sh_entsize"] != 16 or table["sh_size"] % 16:
+def _relocations(table: Section, entry_size: int, symbols: tuple[Symbol, ...]) -> tuple[Relocation, ...]:
+    if entry_size != _REL.size or table.size % _REL.size:
         raise NotReadable(f"section {table.name}: the relocations are malformed")
     found = []
-    for relocation in table.iter_relocations():
-        number = relocation["r_info_sym"]
+    # Not by pyelftools, which is slow: there are thousands, most of them for debug information.
+    for offset, kind, number in _REL.iter_unpack(table.data):
         if number >= len(symbols):
             raise NotReadable(f"section {table.name}: symbol number {number} of {len(symbols)}")
-        found.append(Relocation(relocation["r_offset"], relocation["r_info_type"], symbols[number]))
+        found.append(Relocation(offset, kind, symbols[number]))
     return tuple(sorted(found, key=lambda relocation: relocation.offset))

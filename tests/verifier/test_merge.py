@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations, count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verifier.merge import KEPT, covers, join, reduce
@@ -186,6 +186,7 @@ def test_what_does_not_cover_is_not_said_to(pair: list[State]) -> None:
             assert general.places[wide.base].safe <= special.places[narrow.base].safe
 
 
+@settings(max_examples=30)  # each compares hundreds of pairs
 @given(st.integers(1, 24).flatmap(alike))
 def test_reduce_keeps_few_that_cover_all(found: list[State]) -> None:
     kept = reduce(found, fresh().__next__)
