@@ -79,7 +79,9 @@ class Known:
         match action:
             case SetField(field, value):
                 if field.name in _TRACKED:
-                    self._conditions[field.name] = Condition(field, value, field.full)
+                    # What is written into a tag does not take it away, whatever bit 12 of the value says.
+                    tag = VLAN_PRESENT if field.name == "vlan_vid" else 0
+                    self._know(field.name, value | tag, field.full)
             case PushVlan():
                 # The new tag has the VID of the one below it, or 0, which is how no tag reads.
                 outer = self._conditions.get("vlan_vid")

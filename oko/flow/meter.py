@@ -28,11 +28,13 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class MeterSpec:
-    """A meter as somebody wrote it. `packets` means bands in packets, else in kilobits."""
+    """A meter as somebody wrote it. `packets` means bands in packets, else in kilobits. `stats` says that statistics
+    were asked for; every meter has them."""
 
     number: int
     bands: tuple[Band, ...]
     packets: bool = False
+    stats: bool = False
 
     def cost(self, size: int) -> int:
         """What a frame of `size` bytes takes from a bucket."""

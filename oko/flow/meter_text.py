@@ -16,7 +16,7 @@ from oko.flow.words import SEPARATORS, Word, advice, read_number, read_words
 
 _BANDS: Final = re.compile(rf"(?:^|[{SEPARATORS}])bands?[=:]")
 _FLAGS: Final = ("kbps", "pktps", "burst", "stats")
-"""Words for OFPMF_* (OpenFlow 1.3.5, 7.3.4.4). Statistics are kept with ``stats`` or without."""
+"""Words for OFPMF_* (OpenFlow 1.3.5, 7.3.4.4)."""
 _KEYS: Final = ("meter", *_FLAGS, "bands")
 _BAND_KEYS: Final = {"rate": "bad-rate", "burst_size": "bad-burst"}
 """What a band has, with the error of a value that is none."""
@@ -45,7 +45,7 @@ def parse_meter(text: str) -> MeterSpec:
     bands = tuple(_read_band(words, keys) for words in _split_bands(read_words("".join(behind), BadMeter)))
     if not bands:
         raise BadMeter("a meter needs bands=type=drop,rate=…", reason="bad-band")
-    spec = MeterSpec(number, bands, packets="pktps" in flags)
+    spec = MeterSpec(number, bands, packets="pktps" in flags, stats="stats" in flags)
     check_meter(spec)
     return spec
 
@@ -55,6 +55,7 @@ def print_meter(spec: MeterSpec) -> str:
     words = [f"meter={spec.number}", "pktps" if spec.packets else "kbps"]
     bursts = any(band.burst for band in spec.bands)
     words += ["burst"] if bursts else []
+    words += ["stats"] if spec.stats else []
     bands = ",".join(
         f"type=drop,rate={band.rate}" + (f",burst_size={band.burst}" if bursts else "") for band in spec.bands
     )

@@ -1,0 +1,183 @@
+"""Ryu's switch tester against okod, or against Open vSwitch.
+
+    python -m tests.conformance.ryu {okod,ovs} [--lanes N] [--only PATTERN]... [--report FILE]
+
+The tester and its tests of OpenFlow 1.3 come with os-ken. It drives two switches that three cables connect: the one
+under test, with datapath id 1, and an Open vSwitch with datapath id 2 that sends and receives packets. Each lane has
+both of them, and the tester, in a network namespace of its own, and runs its share of the test files. Needs root, Open
+vSwitch, ethtool and bpffs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.util
+import json
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.oko.kernel.waiting import wait_until
+from tests.ovs import Vswitch
+
+_PORTS: Final = (1, 2, 3)
+_CONTROLLER: Final = "tcp:127.0.0.1:6653"
+_BPFFS: Final = Path("/sys/fs/bpf")
+_TESTER: Final = Path(__file__).with_name("ryu_tester.py")
+_RESULT: Final = re.compile(r" {4}(\S.*?)\s+(OK|ERROR)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Result:
+    """What became of one test: `reason` is empty where it passed."""
+
+    file: str
+    test: str
+    passed: bool
+    reason: str = ""
+
+
+def suite() -> Path:
+    """The directory of the test files for OpenFlow 1.3."""
+    found = importlib.util.find_spec("os_ken.tests.switch")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return Path(found.submodule_search_locations[0]) / "of13"
+
+
+def results(log: str) -> list[Result]:
+    """What the tester's log says."""
+    told: list[Result] = []
+    file = ""
+    for line in log.partition("--- Test start ---")[2].partition("---  Test end  ---")[0].splitlines():
+        if result := _RESULT.fullmatch(line):
+            told.append(Result(file, result[1], result[2] == "OK"))
+        elif line.startswith(" " * 8) and told and not told[-1].passed:
+            told[-1] = Result(file, told[-1].test, False, line.strip())
+        elif line[:1].strip() and not line.startswith(("dpid=", "waiting for")):
+            file = line
+    return told
+
+
+def run(switch: str, files: Sequence[Path], directory: Path) -> list[Result]:
+    """Runs the test files against a switch in a namespace of its own; logs stay in `directory`."""
+    directory.mkdir()
+    tests = directory / "tests"
+    tests.mkdir()
+    for number, file in enumerate(files):
+        shutil.copy(file, tests / f"{number:03}-{file.name}")
+    with _namespace() as namespace, ExitStack() as switches:
+        prefix = ("nsenter", f"--net=/run/netns/{namespace}", "--")
+        ovs = switches.enter_context(Vswitch(directory / "ovs", prefix=prefix))
+        _add_bridge(ovs, "tester", "t", 2)
+        if switch == "ovs":
+            _add_bridge(ovs, "target", "s", 1)
+        else:
+            switches.enter_context(_okod(prefix, directory, _BPFFS / namespace))
+        with (directory / "tester.log").open("w+") as log:
+            command = (*prefix, sys.executable, _TESTER, tests)
+            subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=log, cwd=directory)
+            log.seek(0)
+            return results(log.read())
+
+
+@contextmanager
+def _namespace() -> Iterator[str]:
+    """A network namespace with three cables, from s1, s2, s3 to t1, t2, t3."""
+    name = f"conformance-{secrets.token_hex(3)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        for number in _PORTS:
+            ends = f"s{number}", f"t{number}"
+            _ip(name, "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+            for end in ends:
+                # Only the tester's packets, as they are: no router solicitations, no checksums left to hardware.
+                _ip(name, "link", "set", end, "addrgenmode", "none", "up")
+                _inside(name, "ethtool", "-K", end, "tx", "off", "rx", "off")
+        _ip(name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def _ip(namespace: str, *words: str) -> None:
+    subprocess.run(["ip", "-n", namespace, *words], check=True)
+
+
+def _inside(namespace: str, *words: str) -> None:
+    subprocess.run(["nsenter", f"--net=/run/netns/{namespace}", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def _add_bridge(ovs: Vswitch, name: str, letter: str, datapath_id: int) -> None:
+    ovs.vsctl(
+        "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "protocols=OpenFlow13", "fail_mode=secure"
+    )
+    ovs.vsctl(
+        "set", "bridge", name, f"other-config:datapath-id={datapath_id:016x}", "other-config:disable-in-band=true"
+    )
+    for number in _PORTS:
+        end = f"{letter}{number}"
+        ovs.vsctl("add-port", name, end, "--", "set", "interface", end, f"ofport_request={number}")
+    ovs.vsctl("set-controller", name, _CONTROLLER, "--", "set", "controller", name, "max_backoff=1000")
+
+
+@contextmanager
+def _okod(prefix: Sequence[str], directory: Path, bpffs: Path) -> Iterator[None]:
+    bpffs.mkdir()
+    places = ("--rundir", directory / "run")
+    ports = [word for number in _PORTS for word in ("--port", f"s{number}={number}")]
+    options = ("--dpid", "1", "--controller", _CONTROLLER, "--bpffs", bpffs, "--statedir", directory / "state")
+    with (directory / "okod.log").open("w") as log:
+        command: list[str | Path] = [*prefix, _tool("okod"), *places, "--standalone", "target", *ports, *options]
+        okod = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_until((directory / "run" / "target.mgmt").exists)
+            yield
+        finally:
+            okod.terminate()
+            okod.wait(10)
+            subprocess.run([_tool("oko"), *places, "bridge", "del", "target"], check=True)
+            bpffs.rmdir()
+
+
+def _tool(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+def main() -> None:
+    reading = argparse.ArgumentParser(description="Ryu's switch tester against a switch.")
+    reading.add_argument("switch", choices=("okod", "ovs"))
+    reading.add_argument("--lanes", type=int, default=4, help="how many namespaces run tests at a time [4]")
+    reading.add_argument("--only", metavar="PATTERN", action="append", help="test files, such as 'match/*'")
+    reading.add_argument("--report", metavar="FILE", type=Path, help="write the results there, as JSON")
+    options = reading.parse_args()
+    files = [
+        file
+        for file in sorted(suite().rglob("*.json"))
+        if any(fnmatch.fnmatch(str(file.relative_to(suite())), pattern) for pattern in options.only or ["*"])
+    ]
+    directory = Path(tempfile.mkdtemp(prefix="conformance-"))
+    shares = [share for lane in range(options.lanes) if (share := files[lane :: options.lanes])]
+    with ThreadPoolExecutor(options.lanes) as lanes:
+        running = [lanes.submit(run, options.switch, share, directory / str(lane)) for lane, share in enumerate(shares)]
+    told = sorted(result for lane in running for result in lane.result())
+    for result in told:
+        if not result.passed:
+            print(f"{result.file}: {result.test}: {result.reason}")
+    if options.report is not None:
+        options.report.write_text(json.dumps([asdict(result) for result in told], indent=1))
+    print(f"{options.switch}: {sum(result.passed for result in told)} of {len(told)} passed; logs in {directory}")
+
+
+if __name__ == "__main__":
+    main()
