@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
 from oko.errors import OkoError
@@ -21,6 +22,10 @@ from perf.xdp import INDEX_0, OBJECTS, XdpObject
 
 _PORTS: Final = (PortSpec("p1", 1), PortSpec("p2", 2))
 _BRIDGE: Final = "perf"
+
+
+Entry = tuple[str, bytes, bytes]
+"""Of a filter program's maps: the map's name, key and value."""
 
 
 class Switch(Protocol):
@@ -48,15 +53,20 @@ class OkoSwitch:
         counted = {f"oko: {reason.name.lower()}": count.packets for reason, count in self._bridge.drops().items()}
         return counted | {"oko: no pipeline": self._datapath.fallthrough()}
 
-    def add(self, rule: str) -> None:
-        """Add a rule in the syntax of ovs-ofctl. Raises OkoError."""
-        for error in self._bridge.change([FlowMod(Command.ADD, parse_rule(rule))]):
+    def add(self, *rules: str) -> None:
+        """Add rules in the syntax of ovs-ofctl. Raises OkoError."""
+        for error in self._bridge.change([FlowMod(Command.ADD, parse_rule(rule)) for rule in rules]):
             if error is not None:
                 raise error
 
-    def load(self, program_id: int, name: str) -> None:
-        """Load the filter program called `name` of ``perf/programs``. Raises OkoError."""
-        self._bridge.load(program_id, name, (OBJECTS / f"{name}.o").read_bytes())
+    def load(self, program_id: int, name: str, objects: Path = OBJECTS) -> None:
+        """Load the filter program called `name`, mostly of ``perf/programs``. Raises OkoError."""
+        self._bridge.load(program_id, name, (objects / f"{name}.o").read_bytes())
+
+    def put(self, program_id: int, entries: Iterable[Entry]) -> None:
+        """Write into maps of a program. Raises OkoError."""
+        for name, key, value in entries:
+            self._bridge.map(program_id, name)[1].update(key, value)
 
     def pipeline(self) -> int:
         """The kernel's id of the program that decides packets now."""
@@ -77,8 +87,7 @@ def oko(*rules: str, programs: Mapping[int, str] | None = None) -> Iterator[OkoS
         switch = OkoSwitch(datapath, Bridge(_BRIDGE, datapath, runtime, ports))
         for program_id, name in (programs or {}).items():
             switch.load(program_id, name)
-        for rule in rules:
-            switch.add(rule)
+        switch.add(*rules)
         for port in ports:
             port.attach(datapath)
         yield switch

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from types import TracebackType
@@ -37,7 +37,7 @@ FRAME: Final = bytes(
 )
 """60 bytes: the shortest frame of Ethernet, without FCS."""
 
-_PAIRS: Final = (("gen", "p1"), ("p2", "sink"))
+PAIRS: Final = (("gen", "p1"), ("p2", "sink"))
 _WARM_UP: Final = 1 << 19  # frames
 _BURST: Final = 1 << 22  # frames of one test run of a background load, about a second
 _MARKER: Final = 0x88B5  # the ethertype that sink.c passes on
@@ -64,6 +64,15 @@ class Run:
         return self.duration / self.account.sent
 
 
+def make_pairs(pairs: Sequence[tuple[str, str]] = PAIRS) -> None:
+    """Make pairs of veth interfaces in the caller's network namespace, all of them up."""
+    with IPRoute() as route:
+        for name, peer in pairs:
+            route.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+    for name in (name for pair in pairs for name in pair):
+        set_up(interface(name).index)
+
+
 class Track:
     """The interfaces, the generator and the sink, in the caller's network namespace: see `perf.isolation`."""
 
@@ -73,11 +82,7 @@ class Track:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as own:
-            with IPRoute() as route:
-                for name, peer in _PAIRS:
-                    route.link("add", ifname=name, kind="veth", peer={"ifname": peer})
-            for name in (name for pair in _PAIRS for name in pair):
-                set_up(interface(name).index)
+            make_pairs()
             self._sink = own.enter_context(XdpObject("sink"))
             own.enter_context(attach_xdp(self._sink.program, interface("sink").index))
             self._generator = own.enter_context(XdpObject("generator"))

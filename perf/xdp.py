@@ -1,4 +1,4 @@
-"""`XdpObject`: a program of ``perf/programs`` in the kernel."""
+"""`XdpObject`: a program of ``perf/programs`` or ``perf/baselines`` in the kernel."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from typing import Final, Self
 
 from oko.errors import NotReadable
 from oko.kernel.btf import load_btf
-from oko.kernel.maps import Map
+from oko.kernel.maps import DEVMAP, PROG_ARRAY, Map
 from oko.kernel.program import load_program
 from oko.switch.loaded_image import create_map
 from verifier import elf, isa
 from verifier.program import ReferenceKind
 
-SOURCES: Final = Path(__file__).parent / "programs"
-OBJECTS: Final = Path(__file__).parents[1] / "build" / "perf"
+_ROOT: Final = Path(__file__).parents[1]
+SOURCES: Final = (_ROOT / "bpf_programs", _ROOT / "perf" / "programs", _ROOT / "perf" / "baselines")
+OBJECTS: Final = _ROOT / "build" / "perf"
 
 INDEX_0: Final = bytes(4)
+
+_UNTYPED: Final = {DEVMAP, PROG_ARRAY}
+"""Types of maps that the kernel takes no BTF for."""
 
 
 def build() -> None:
     """Compile what has changed. Raises NotReadable with what the compiler says."""
-    done = subprocess.run(["make", "--no-print-directory", "-C", SOURCES], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise NotReadable(f"the programs of the benchmarks in {SOURCES} do not compile:\n{done.stderr}")
+    for directory in SOURCES:
+        command = ["make", "--no-print-directory", "-C", str(directory)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise NotReadable(f"the programs in {directory} do not compile:\n{done.stderr}")
 
 
 class XdpObject:
@@ -38,7 +44,8 @@ class XdpObject:
         with contextlib.ExitStack() as own:
             btf = own.enter_context(load_btf(source.btf.raw)) if source.btf is not None else None
             self.maps: dict[str, Map] = {
-                spec.name: own.enter_context(create_map(spec.name, spec, btf)) for spec in source.maps
+                spec.name: own.enter_context(create_map(spec.name, spec, None if spec.type in _UNTYPED else btf))
+                for spec in source.maps
             }
             references = {
                 reference.instruction: (
