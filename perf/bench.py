@@ -87,14 +87,15 @@ class Row:
     points: Mapping[str, Point]
 
     def ratios(self) -> Iterator[tuple[str, float]]:
-        """Of Oko and each other setup, medians over the rounds: Mpps (more is better), and of ns the inverse."""
+        """Of Oko and each other setup, medians over the rounds: Mpps flat out, in which others get credit for what they
+        deliver even if they lose more; and of ns the inverse, so that more is better."""
         mine = self.points.get(OKO)
         for name, other in self.points.items():
             if mine is None or name == OKO:
                 continue
-            shared = min(len(mine.mpps), len(other.mpps))
-            if shared and all(other.mpps):
-                rates = zip(mine.mpps[:shared], other.mpps[:shared], strict=True)
+            shared = min(len(mine.flat), len(other.flat))
+            if shared and all(other.flat):
+                rates = zip(mine.flat[:shared], other.flat[:shared], strict=True)
                 yield f"Mpps, oko / {name}", median(own / its for own, its in rates)
             if name == BY_HAND and other.net and min(mine.net, default=0) > 0:
                 costs = zip(mine.net, other.net, strict=False)

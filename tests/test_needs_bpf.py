@@ -27,11 +27,11 @@ def test_marked_test_is_skipped_with_the_reason() -> None:
     result = without_capabilities()
     assert result.returncode == 0, result.stdout
     assert "1 skipped" in result.stdout
-    assert "needs BPF: loading the program oko_probe: not permitted" in result.stdout
+    assert "needs BPF: loading XDP programs: not permitted" in result.stdout
 
 
 @pytest.mark.needs_bpf
 def test_marked_test_fails_in_ci() -> None:
     result = without_capabilities(CI="true")
     assert result.returncode == 1, result.stdout
-    assert "needs BPF, and CI must have it: loading the program oko_probe: not permitted" in result.stdout
+    assert "needs BPF, and CI must have it: loading XDP programs: not permitted" in result.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -121,10 +122,10 @@ def conditions(draw: st.DrawFn, field: Field) -> Condition:
 
 
 @st.composite
-def matches(draw: st.DrawFn) -> Match:
-    """Any match: some fields, and the prerequisites of each."""
+def matches(draw: st.DrawFn, fields: Sequence[Field] = FIELDS) -> Match:
+    """Any match: some of these fields, and the prerequisites of each."""
     made: dict[str, Condition] = {}
-    for field in draw(st.lists(st.sampled_from(FIELDS), unique_by=lambda field: field.name, max_size=8)):
+    for field in draw(st.lists(st.sampled_from(fields), unique_by=lambda field: field.name, max_size=8)):
         missing = [need for need in field.prerequisites if not implied(need, made)]
         if field.name in made or any(need.field in made for need in missing):
             continue

@@ -34,7 +34,14 @@ def test_nxm_there_and_back(match: Match) -> None:
     assert read_nxm(written) == NxmMatch(match)
 
 
-@given(matches())
+FIXED = tuple(
+    field
+    for field in FIELDS
+    if field.name.startswith(("in_port", "eth_", "vlan_", "ip_dscp", "ip_proto", "ipv4_", "tcp_", "udp_", "icmpv4_"))
+)
+
+
+@given(matches(FIXED))
 def test_fixed_size_there_and_back(match: Match) -> None:
     try:
         written = write_match(match)
