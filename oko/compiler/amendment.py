@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from oko.compiler.compile import Compilation
 from oko.compiler.image import Image, Want
-from oko.compiler.in_flight import Element
+from oko.compiler.in_flight import Element, Spot
 from oko.compiler.layout import Lowered
 from oko.compiler.lookup import hash_key, map_of, rule_value
 from oko.compiler.plan import Candidate, Group, Plan, Segment
 from oko.compiler.wants import ARGUMENTS
 from oko.errors import FlowError, LimitExceeded
-from oko.flow.rule import Entry
+from oko.flow.rule import Entry, Rank
 
 
 class _Anew(Exception):
@@ -54,10 +54,11 @@ def amend(compilation: Compilation, added: Iterable[Entry], removed: Iterable[En
 
     Afterwards `compilation` is that of the new tables, but for its image; after None it is good for nothing.
 
-    First come the new rules, then those that take the place of others, then the others go. What a packet finds on the
-    way is the best of its rules that are there. When that is a new rule, it is also the best once all is done or would
-    have been before a better one came; when it is one that will go, it was the best just before it went. So each packet
-    is decided as by the tables at some moment of the changes one by one.
+    First come the new rules, by age, then those that take the place of others, then the others go, of each table the
+    worst first. What a packet finds in a table on the way is the best of its rules that are there. When that is a new
+    rule, it is also the best once all is done or would have been before a better one came; when it is one that will go,
+    it was the best just before it went. So each packet is decided as by the tables at some moment of the changes one by
+    one, and rules of one table that one change deletes all go at one moment for every packet.
     """
     amending = _Amending(compilation)
     try:
@@ -66,9 +67,9 @@ def amend(compilation: Compilation, added: Iterable[Entry], removed: Iterable[En
             amending.remove(entry)
         for entry in added:
             amending.add(entry)
+        return amending.amendment()
     except (_Anew, FlowError, LimitExceeded):
         return None
-    return amending.amendment()
 
 
 class _Amending:
@@ -79,7 +80,7 @@ class _Amending:
         self._maps = {each.name: each for each in compilation.image.maps}
         self._used = {name: len(each.entries) for name, each in self._maps.items()}
         self._first_argument = compilation.wants.arguments
-        self._gone: dict[tuple[int, int], Element] = {}  # by group and value
+        self._gone: dict[tuple[int, int], tuple[Rank, Element]] = {}  # by group and value
         self._new: list[Element] = []
         self._replaced: list[Element] = []
         self._wants: dict[int, Want | None] = {}
@@ -87,8 +88,11 @@ class _Amending:
     def amendment(self) -> Amendment:
         """All of it."""
         data = self._compilation.wants.elements(self._first_argument)
+        if data and ARGUMENTS not in self._maps:
+            raise _Anew
         arguments = [Element(ARGUMENTS, key, value) for key, value in data.items()]
-        return Amendment([*arguments, *self._new, *self._replaced, *self._gone.values()], self._wants)
+        gone = [element for _, element in sorted(self._gone.values(), key=lambda item: item[0], reverse=True)]
+        return Amendment([*arguments, *self._new, *self._replaced, *gone], self._wants)
 
     def require_slots(self, slots: int) -> None:
         counted = self._maps.get("counters")
@@ -107,7 +111,7 @@ class _Amending:
         if group.number is None or lowered.value in group.shadowed:
             raise _Anew
         del group.candidates[lowered.value]
-        self._gone[group.number, lowered.value] = self._element(group, lowered, None)
+        self._gone[group.number, lowered.value] = entry.rank, self._element(entry, group.number, lowered, None)
 
     def add(self, entry: Entry) -> None:
         rule = entry.rule
@@ -129,7 +133,7 @@ class _Amending:
                 return
         group.put(Candidate(entry, lowered))
         replaces = self._gone.pop((group.number, lowered.value), None) is not None or standing is not None
-        element = self._element(group, lowered, rule_value(entry, want), replaces=replaces)
+        element = self._element(entry, group.number, lowered, rule_value(entry, want), replaces=replaces)
         if replaces:
             self._replaced.append(element)
             return
@@ -138,10 +142,15 @@ class _Amending:
         if self._used[element.map] > self._maps[element.map].spec.max_entries:
             raise _Anew
 
-    def _element(self, group: Group, lowered: Lowered, value: bytes | None, *, replaces: bool = False) -> Element:
-        layout, number = self._compilation.layout, group.number or 0
-        name, key = map_of(layout.size, group.mask), hash_key(layout, number, group.mask, lowered.value)
-        return Element(name, key, value, replaces, number, lowered)
+    def _element(
+        self, entry: Entry, group: int, lowered: Lowered, value: bytes | None, *, replaces: bool = False
+    ) -> Element:
+        layout = self._compilation.layout
+        name = map_of(layout.size, lowered.mask)
+        if name not in self._maps:
+            raise _Anew  # No packet comes to the code that would look there.
+        key = hash_key(layout, group, lowered.mask, lowered.value)
+        return Element(name, key, value, replaces, Spot(entry.rule.table, group, lowered))
 
 
 def _group_of(plan: Plan, entry: Entry, lowered: Lowered) -> Group | None:

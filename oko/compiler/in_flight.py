@@ -1,9 +1,11 @@
 """`InFlight`: which changes of live maps a packet in flight may have seen or not, and when the next has to wait for it.
 
-A packet looks into one group of hashed rules after the other. If a rule went into a group that the packet has looked
-into already, and another into one that it has not, the packet would see the second without the first: tables that never
-were. That matters only if one packet can match both. So before a rule changes that overlaps one which changed lately in
-another group, packets have to be through.
+A packet looks into one group of hashed rules after the other, and into one table after the other. If a rule went into a
+group that the packet has looked into already, and another into one that it has not, the packet would see the second
+without the first: tables that never were. Within a table that matters only if one packet can match both. Between tables
+packets are rewritten, so any two may matter; but not when the later change is of an earlier table, as a packet that
+meets it comes to the other afterwards. So before a rule changes that may be seen without one which changed lately,
+packets have to be through.
 
 And the kernel gives the memory of an element that is deleted or replaced to the next element that goes into the same
 map, though a packet may be reading it (kernel/bpf/memalloc.c since 6.1): before that, too, packets have to be through.
@@ -18,16 +20,24 @@ from oko.compiler.layout import Lowered
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """Where packets find a rule: in the group of this number of this table, when they have what it looks at."""
+
+    table: int
+    group: int
+    lowered: Lowered
+
+
+@dataclass(frozen=True, slots=True)
 class Element:
     """A change of one element of the map that images call `map`: `value` None removes it, `replaces` says that there is
-    one. Of a rule's there is the number of its `group` and what it looks at."""
+    one. A rule's has a `spot`."""
 
     map: str
     key: bytes
     value: bytes | None
     replaces: bool = False
-    group: int | None = None
-    lowered: Lowered | None = None
+    spot: Spot | None = None
 
     @property
     def frees(self) -> bool:
@@ -39,6 +49,7 @@ class Element:
 class _Changed:
     """The rules of one group that changed."""
 
+    table: int
     mask: int
     values: set[int] = field(default_factory=set)
     projections: dict[int, set[int]] = field(default_factory=dict)
@@ -82,14 +93,17 @@ class InFlight:
     def _must_wait(self, element: Element) -> bool:
         if element.value is not None and element.map in self._freed:
             return True
-        return element.lowered is not None and any(
-            number != element.group and changed.overlaps(element.lowered) for number, changed in self._changed.items()
+        spot = element.spot
+        return spot is not None and any(
+            changed.table < spot.table or (changed.table == spot.table and changed.overlaps(spot.lowered))
+            for number, changed in self._changed.items()
+            if number != spot.group
         )
 
     def _note(self, element: Element) -> None:
         if element.frees:
             self._freed.add(element.map)
-        if element.group is not None and element.lowered is not None:
-            if element.group not in self._changed:
-                self._changed[element.group] = _Changed(element.lowered.mask)
-            self._changed[element.group].add(element.lowered.value)
+        if (spot := element.spot) is not None:
+            if spot.group not in self._changed:
+                self._changed[spot.group] = _Changed(spot.table, spot.lowered.mask)
+            self._changed[spot.group].add(spot.lowered.value)

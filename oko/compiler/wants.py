@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from oko.compiler import counters
@@ -41,6 +42,7 @@ class Wants:
     groups: dict[int, tuple[int, tuple[Step, ...]]] = field(default_factory=dict)
     _known: dict[int, dict[_Kind, Want]] = field(default_factory=dict)  # by table
     _arguments: dict[bytes, int] = field(default_factory=dict)
+    _data: list[bytes] = field(default_factory=list)  # the same, by index
     _size: int = 0  # bytes of an element of the map
     _room: int = 0  # elements of it
 
@@ -67,6 +69,8 @@ class Wants:
         if kind not in known:
             sets = self.lowering.sets
             before = sets.size
+            if not self.groups.keys() >= _groups_written(rule):
+                return None
             procedure, behind = self._lower(rule, self.pending[rule.table])
             shapes = [other.shape for other in self.procedures.get(rule.table, ())]
             if sets.size != before or procedure.shape not in shapes or not self._is_pending(rule.goto, behind):
@@ -85,8 +89,10 @@ class Wants:
     def elements(self, first: int = 0) -> dict[bytes, bytes]:
         """The elements of the map from the index `first` on. With those that are all zeros: what is not named counts as
         free, and may be written under readers' eyes."""
-        data = list(self._arguments) if first < len(self._arguments) else []
-        return {index.to_bytes(4, "little"): data[index].ljust(self._size, b"\0") for index in range(first, len(data))}
+        return {
+            index.to_bytes(4, "little"): data.ljust(self._size, b"\0")
+            for index, data in enumerate(islice(self._data, first, None), first)
+        }
 
     def maps(self) -> list[ImageMap]:
         """The data of all steps. Raises LimitExceeded."""
@@ -159,7 +165,12 @@ class Wants:
                 DATA_LIMIT,
                 advice="use fewer actions, or fewer buckets",
             )
-        return self._arguments.setdefault(data, len(self._arguments)) if data else 0
+        if not data:
+            return 0
+        if data not in self._arguments:
+            self._arguments[data] = len(self._data)
+            self._data.append(data)
+        return self._arguments[data]
 
 
 def _room(elements: int, size: int) -> int:
@@ -176,10 +187,13 @@ def _kind(rule: Rule) -> _Kind:
 
 def _written_groups(tables: Tables) -> set[int]:
     """The groups that action sets may name."""
+    return {number for entry in tables for number in _groups_written(entry.rule)}
+
+
+def _groups_written(rule: Rule) -> set[int]:
     return {
         action.number
-        for entry in tables
-        for instruction in entry.rule.instructions
+        for instruction in rule.instructions
         if isinstance(instruction, WriteActions)
         for action in instruction.actions
         if isinstance(action, Group)

@@ -37,8 +37,8 @@ from oko.errors import (
 from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Instruction, Output, references
 from oko.flow.change import Change
 from oko.flow.drop import Drop
-from oko.flow.group import GroupMod
-from oko.flow.meter import MeterEntry, MeterMod
+from oko.flow.group import GroupCommand, GroupMod
+from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.packet_in import PacketInReason
 from oko.flow.port import PortState
@@ -63,6 +63,8 @@ from verifier.program import MapSpec, Program
 log = logging.getLogger("oko")
 
 _KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "flags")
+_REFUSALS = 32
+"""Attempts to carry out the changes of one batch that may fail: one that is wrong among 512 takes 10."""
 _PENDING = 1 << 13
 """Records of the smallest kind that the ring buffer of packet-ins has room for."""
 _MEANT = frozenset((IN_PORT, TABLE, FLOOD, ALL, CONTROLLER))
@@ -112,6 +114,8 @@ class _Draft:
     removed: list[tuple[Entry, RemovalReason]] = field(default_factory=list)
     lowering: Lowering | None = None
     checked: set[tuple[Instruction, ...]] = field(default_factory=set)
+    at_once: bool = False
+    """Whether one of the changes is about rules of several tables, and so has to take effect at one instant."""
 
     def check(self, rule: Rule, states: Mapping[int, PortState]) -> None:
         """Raises BadAction for a rule that one frame cannot do, whatever else is in the tables: a compiler would find
@@ -135,7 +139,10 @@ class _Draft:
 
     def change(self, mod: Change, reason: RemovalReason) -> None:
         """Carry out one change; rules that it takes away go for this reason. Raises FlowError."""
-        self.removed += ((entry, reason) for entry in self.tables.change(mod, now=time.monotonic_ns()))
+        removed = self.tables.change(mod, now=time.monotonic_ns())
+        self.removed += ((entry, reason) for entry in removed)
+        modifies_all = isinstance(mod, FlowMod) and mod.all_tables and not mod.command.is_delete
+        self.at_once |= modifies_all or len({entry.rule.table for entry in removed}) > 1
 
 
 class Bridge:
@@ -201,8 +208,33 @@ class Bridge:
         """Carry out changes, in order; for each what was wrong with it, None if nothing.
 
         They take effect together when that succeeds. When it does not, one half is carried out after the other, and so
-        on, so that one that goes beyond a limit fails alone.
+        on, so that one that goes beyond a limit fails alone. But after `_REFUSALS` attempts that failed, what is left
+        is refused as the last was, except for what only takes away.
         """
+        # Each attempt may compile all tables. Where many changes each go beyond a limit, looking for them one by one
+        # would take twice as many attempts as there are changes; so their number is bounded, whatever the order in
+        # which good and bad ones come. Deletes are what makes room again: they are never refused for want of it.
+        outcomes: list[OkoError | None] = []
+        parts, refusals = [mods], 0
+        while parts:
+            part = parts.pop()
+            found, refusal = self._change_at_once(part)
+            if refusal is None:
+                outcomes += found
+                continue
+            if len(part) == 1:
+                outcomes.append(refusal)
+            else:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            refusals += 1
+            if refusals == _REFUSALS:
+                return outcomes + self._take_away([mod for left in reversed(parts) for mod in left], refusal)
+        return outcomes
+
+    def _change_at_once(self, mods: Sequence[Change]) -> tuple[list[OkoError | None], OkoError | None]:
+        """Let the right ones of these changes take effect together. For each what is wrong with it; and why, if so,
+        they do not take effect."""
         outcomes: list[OkoError | None] = []
         with self._draft() as draft:
             for mod in mods:
@@ -211,18 +243,22 @@ class Bridge:
                     outcomes.append(None)
                 except OkoError as error:
                     outcomes.append(error)
-            if None not in outcomes:
-                return outcomes
-            try:
-                self._commit(draft)
+            if None in outcomes:
+                try:
+                    self._commit(draft)
+                except OkoError as error:
+                    return outcomes, error
                 self.changes += outcomes.count(None)
-                return outcomes
-            except OkoError as error:
-                refusal = error
-        if len(mods) == 1:
-            return [refusal]
-        middle = len(mods) // 2
-        return self.change(mods[:middle]) + self.change(mods[middle:])
+        return outcomes, None
+
+    def _take_away(self, mods: Sequence[Change], refusal: OkoError) -> list[OkoError | None]:
+        """Carry out the deletes among these changes together, and refuse the others."""
+        outcomes: list[OkoError | None] = [refusal] * len(mods)
+        deletes = {index: mod for index, mod in enumerate(mods) if _only_takes_away(mod)}
+        found, failure = self._change_at_once(list(deletes.values()))
+        for index, outcome in zip(deletes, found, strict=True):
+            outcomes[index] = failure or outcome
+        return outcomes
 
     def change_together(self, mods: Sequence[Change]) -> None:
         """Carry out all changes at one instant for every packet, or none. Raises OkoError; `BundleFailed` says at which
@@ -496,9 +532,10 @@ class Bridge:
                 return loaded
             if compilation is not None:
                 self._datapath.apply(compilation.image, made)
-                self._compilation = compilation
             else:
                 self._datapath.adopt(made)
+            # None if no rule names the program: what was compiled may still call the one that it replaces.
+            self._compilation = compilation
         except BaseException:
             _close(made.values())
             raise
@@ -530,8 +567,9 @@ class Bridge:
                     draft.delete(entry, RemovalReason.DELETE)
                 for observer in observing:
                     draft.tables.unobserve(observer)
-                self._commit(draft)
+                self._commit(draft, together=True)
         del self._programs[program_id]
+        self._compilation = None  # It may still call the program.
         if self._store is not None:
             self._store.unload(program_id)
         self._datapath.forget_maps(loaded.filter, [spec.name for spec in loaded.filter.program.maps])
@@ -670,7 +708,7 @@ class Bridge:
         tables, delta = self._tables, self._tables.delta()
         if not delta.rules_only:
             self._charge()
-        self._follow(delta, together=together, anew=anew)
+        self._follow(delta, together=together or draft.at_once, anew=anew)
         # From here on packets are decided by the draft: nothing below may fail the change.
         tables.commit()
         if self._store is not None:
@@ -767,6 +805,18 @@ class Bridge:
 def _outputs(actions: Iterable[Action]) -> list[int]:
     """Where actions send to."""
     return [action.port for action in actions if isinstance(action, Output)]
+
+
+def _only_takes_away(mod: Change) -> bool:
+    match mod:
+        case FlowMod(command):
+            return command.is_delete
+        case GroupMod(command):
+            return command is GroupCommand.DELETE
+        case MeterMod(command):
+            return command is MeterCommand.DELETE
+        case ObserverMod():
+            return not mod.add
 
 
 def _way(entry: Entry) -> _Way:

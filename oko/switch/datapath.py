@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -167,7 +168,7 @@ class Datapath:
         Raises KernelError; the rules are as they were then.
         """
         current = self._image
-        if current is None or (at_once and sum(element.group is not None for element in amendment.elements) > 1):
+        if current is None or (at_once and sum(element.spot is not None for element in amendment.elements) > 1):
             return False
         steps = self._in_flight.steps(amendment.elements)
         if (len(steps) - 1) * _WAIT_COST > _IMAGE_COST + len(current.image.wants) * _RULE_COST:
@@ -177,7 +178,7 @@ class Datapath:
                 if number:
                     wait_for_programs()
                 _change(current.maps, step)
-        except KernelError:
+        except BaseException:
             self._swap(LoadedImage.load("oko_pipeline", current.image, self._maps))
             raise
         amendment.apply(current.image)
@@ -533,16 +534,13 @@ def _load_stub(stub: Program, maps: Mapping[str, Map]) -> LoadedProgram:
 
 
 def _change(maps: Mapping[str, Map], elements: Iterable[Element]) -> None:
-    """Write and remove elements, in any order but that what rules refer to comes before them. Raises KernelError."""
-    written: dict[str, list[tuple[bytes, bytes]]] = {}
-    for element in elements:
-        if element.value is not None:
-            written.setdefault(element.map, []).append((element.key, element.value))
-    for name, entries in written.items():
-        maps[name].update_batch(entries)
-    for element in elements:
-        if element.value is None:
-            maps[element.map].delete(element.key)
+    """Write and remove elements, in order. Raises KernelError."""
+    for (name, is_written), run in groupby(elements, key=lambda element: (element.map, element.value is not None)):
+        if is_written:
+            maps[name].update_batch((element.key, element.value or b"") for element in run)
+        else:
+            for element in run:
+                maps[name].delete(element.key)
 
 
 def _sum(values: tuple[bytes, ...]) -> Count:

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oko.compiler.amendment import amend
+from oko.compiler.amendment import Amendment, amend
 from oko.compiler.compile import Compilation, compile_tables
 from oko.compiler.image import Filter
 from oko.compiler.lookup import hash_key, order, rules_map, slot_of, words_of
 from oko.compiler.plan import Segment
+from oko.flow.group import GroupCommand, GroupMod
+from oko.flow.group_text import parse_group
 from oko.flow.match import Match
 from oko.flow.rule import Command, FlowMod
 from oko.flow.tables import Tables
@@ -185,6 +187,61 @@ def test_a_rule_that_another_hid_comes_back_in_a_new_image() -> None:
     tables.change(parse_selection("priority=5,dl_dst=02:00:00:00:00:00", strict=True))
     delta = tables.delta()
     assert amend(compilation, delta.added, delta.removed, tables.slots) is None
+
+
+def amended(flows: list[str], *mods: FlowMod) -> Amendment | None:
+    """The amendment for changes of tables with these flows."""
+    tables = make_tables(map(parse_rule, flows))
+    compilation = compiled(tables)
+    tables.begin()
+    for mod in mods:
+        tables.change(mod)
+    delta = tables.delta()
+    return amend(compilation, delta.added, delta.removed, tables.slots)
+
+
+def test_rules_that_one_change_deletes_go_worst_first() -> None:
+    """As long as the best is there, it decides: for each packet all of them are there, or none."""
+    better = [f"priority=9,dl_dst=02:00:00:00:00:{number:02x},actions=drop" for number in range(20)]
+    worse = [f"priority=5,dl_src=02:00:00:00:00:{number:02x},actions=output:1" for number in range(20)]
+    made = amended([*better, *worse], parse_selection("table=0"))
+    assert made is not None
+    assert [element.spot.lowered.mask for element in made.elements if element.spot is not None] == [
+        *[runtime().layout.key.lower(parse_rule(worse[0]).match).mask] * 20,
+        *[runtime().layout.key.lower(parse_rule(better[0]).match).mask] * 20,
+    ]
+
+
+DEAD = [f"priority=5,dl_dst=02:00:00:00:00:{number:02x},filter_prog=1,actions=output:1" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "mod",
+    [
+        FlowMod(Command.ADD, parse_rule(DEAD[0].replace("00:00,", "99:00,"))),
+        parse_selection("dl_dst=02:00:00:00:00:00"),
+    ],
+    ids=["added", "deleted"],
+)
+def test_rules_where_no_packet_comes_to_have_no_map(mod: FlowMod) -> None:
+    assert amended([*DEAD, "priority=100,actions=drop"], mod) is None
+
+
+def test_a_group_that_no_action_set_had_is_new_code() -> None:
+    tables = Tables()
+    for number in (5, 7):
+        tables.change(GroupMod(GroupCommand.ADD, parse_group(f"group_id={number},type=all,bucket=output:1")))
+    flows = [f"table=1,priority=5,dl_dst=02:00:00:00:00:{n:02x},actions=write_actions(group:5)" for n in range(20)]
+    for flow in ("actions=write_actions(output:1),goto_table:1", *flows):
+        tables.change(FlowMod(Command.ADD, parse_rule(flow)))
+    for group, possible in ((5, True), (7, False)):
+        compilation = compiled(tables)
+        tables.begin()
+        flow = f"table=1,priority=5,dl_dst=02:00:00:00:99:00,actions=write_actions(group:{group})"
+        tables.change(FlowMod(Command.ADD, parse_rule(flow)))
+        delta = tables.delta()
+        assert (amend(compilation, delta.added, delta.removed, tables.slots) is not None) == possible
+        tables.rollback()
 
 
 def test_where_there_is_no_more_room() -> None:

@@ -116,6 +116,27 @@ def meter(command: MeterCommand, text: str) -> MeterMod:
     return MeterMod(command, parse_meter(text))
 
 
+def test_many_that_go_beyond_a_limit_are_not_all_looked_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch costs a bounded number of attempts, and what it deletes goes."""
+    commit = rig.bridge._commit
+    attempts = []
+
+    def at_most_2(draft: Any) -> None:
+        attempts.append(len(draft.tables))
+        if len(draft.tables) > 2:
+            raise LimitExceeded("rules", len(draft.tables), 2)
+        commit(draft)
+
+    monkeypatch.setattr(rig.bridge, "_commit", at_most_2)
+    flows = [f"priority={number},in_port=1,actions=output:2" for number in range(256)]
+    batch = [*adds(*flows), parse_selection(""), *adds(*flows[:3])]
+    outcomes: list[OkoError | None] = rig.inside(lambda: rig.bridge.change(batch))
+    assert [index for index, error in enumerate(outcomes) if error is None] == [0, 1, 256]
+    assert {type(error) for error in outcomes if error is not None} == {LimitExceeded}
+    assert len(rig.bridge.tables) == 0
+    assert len(attempts) < 64
+
+
 ONE_BUCKET = "group_id=1,type=indirect,bucket=output:2"
 TWO_BUCKETS = "group_id=1,type=all,bucket=output:1,bucket=output:2"
 METER = "meter=1,pktps,burst,bands=type=drop,rate=1,burst_size=5"
@@ -302,3 +323,19 @@ def test_a_packet_out_that_cannot_be(rig: Rig, actions: tuple[Action, ...], fram
     rig.attach()
     with pytest.raises(kind):
         rig.inside(lambda: rig.bridge.packet_out(actions, frame, CONTROLLER))
+
+
+@pytest.mark.parametrize("unloaded", [False, True], ids=["replaced", "unloaded and loaded again"])
+def test_rules_run_the_program_that_is_loaded(rig: Rig, counting: Compile, unloaded: bool) -> None:
+    """Also when none named it while it was replaced, and the running image still has the code of the one before."""
+    rig.load(counting())
+    flows = [f"dl_dst=02:00:00:00:00:{number:02x},filter_prog=1,actions=output:2" for number in range(20)]
+    assert rig.add(*flows) == []
+    pipeline = rig.pipeline()
+    assert rig.delete("filter_prog=1") == []
+    assert rig.pipeline() == pipeline, "the rules went out of the maps of the image"
+    if unloaded:
+        rig.inside(lambda: rig.bridge.unload(1))
+    rig.load(counting())
+    assert rig.add(flows[0]) == []
+    assert rig.pipeline() != pipeline
