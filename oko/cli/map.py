@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from itertools import starmap
 from pathlib import Path
 from typing import Final, cast
@@ -30,12 +31,14 @@ from oko.cli.entry import Invocation, common_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.program import PROGRAM_ID
 from oko.cli.value_text import entry_text
-from oko.errors import BadMapAccess
+from oko.errors import BadMapAccess, RemoteError
 from oko.switch.map_names import full_name, short_name
 from oko.switch.schema import Schema, Value, parse, read, untyped, write
 from verifier.program import MapType
 
 _ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
+_AS_MANY_AS_FIT: Final = (1 << 32) - 1
+"""The limit of a page that is as long as a message can be; 0 would be no page, but the map."""
 _PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
 
 
@@ -193,8 +196,26 @@ def _described(client: Client, program_id: int, name: str) -> MapDescription:
     return maps[full_name(name, maps, program_id)]
 
 
-def _entries(client: Client, described: MapDescription) -> tuple[MapEntry, ...]:
-    return cast(MapDumpReply, client.report(MapDumpRequest(described.program, 0, described.name))).entries
+def _entries(client: Client, described: MapDescription) -> Sequence[MapEntry]:
+    """In pages, as a switch may not dump a large map whole; but whole when the map changes so fast that a page cannot
+    be followed by another. Raises RemoteError."""
+    found: dict[bytes, MapEntry] = {}
+    cursor = b""
+    try:
+        while True:
+            page = _dump(client, described, _AS_MANY_AS_FIT, cursor)
+            found |= {entry.key: entry for entry in page.entries}
+            if not page.cursor:
+                return list(found.values())
+            cursor = page.cursor
+    except RemoteError:
+        if not cursor:
+            raise
+        return _dump(client, described, 0, b"").entries
+
+
+def _dump(client: Client, described: MapDescription, limit: int, cursor: bytes) -> MapDumpReply:
+    return cast(MapDumpReply, client.report(MapDumpRequest(described.program, limit, described.name, cursor)))
 
 
 def _present(client: Client, described: MapDescription, key: bytes) -> bytes | None:

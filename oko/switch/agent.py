@@ -8,7 +8,9 @@ import logging
 import os
 import socket
 import ssl
+import stat
 import struct
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from oko.errors import SettingsError
+from ofext.load import LoadBudget
+from oko.errors import LimitExceeded, SettingsError
+from oko.switch.admission import Admission
 from oko.switch.backoff import Backoff
 from oko.switch.bridge import Bridge
 from oko.switch.connection import converse
@@ -47,7 +51,8 @@ class Agent:
         self._changed = changed
         self._roles = Roles()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._taken = 0
+        self._admission = Admission(settings.max_connections)
+        self._loads = LoadBudget(settings.limits.all_object_bytes)
         self._served = 0
         secure = [item.endpoint for item in settings.connections if item.endpoint.secure]
         self._contexts: dict[bool, ssl.SSLContext] = {}  # by whether okod listens
@@ -64,12 +69,15 @@ class Agent:
     async def __aenter__(self) -> Self:
         """Raises SettingsError for an endpoint that cannot be listened at."""
         async with contextlib.AsyncExitStack() as stack:
-            await self._listen_unix(stack, self._management, Terms(self._management.name, may_load=True))
+            # Whoever comes from elsewhere keeps nobody away who is to see to it.
+            unlimited = Admission(sys.maxsize)
+            terms = Terms(self._management.name, may_load=True)
+            await self._listen_unix(stack, self._management, terms, unlimited)
             for item in self._settings.connections:
                 terms = Terms(str(item.endpoint), item.may_load, self._settings.inactivity_probe)
                 match item.endpoint:
                     case Endpoint(place=Path() as path):
-                        await self._listen_unix(stack, path, Terms(terms.peer, terms.may_load))
+                        await self._listen_unix(stack, path, Terms(terms.peer, terms.may_load), self._admission)
                     case Endpoint(passive=True, place=Address() as address):
                         await self._listen_tcp(stack, item.endpoint, address, terms)
                     case Endpoint(place=Address() as address):
@@ -88,12 +96,15 @@ class Agent:
 
     # ---- connections that are taken
 
-    async def _listen_unix(self, stack: contextlib.AsyncExitStack, path: Path, terms: Terms) -> None:
+    async def _listen_unix(
+        self, stack: contextlib.AsyncExitStack, path: Path, terms: Terms, admission: Admission
+    ) -> None:
         """Only for the user that okod runs as."""
+        accept = partial(self._accept, terms, None, admission)
         mask = os.umask(0o177)
         try:
-            path.unlink(missing_ok=True)
-            await stack.enter_async_context(await asyncio.start_unix_server(partial(self._accept, terms, None), path))
+            _remove_socket(path)
+            await stack.enter_async_context(await asyncio.start_unix_server(accept, path))
         except OSError as error:
             raise SettingsError(f"{path}: {error.strerror}") from None
         finally:
@@ -104,7 +115,7 @@ class Agent:
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, address: Address, terms: Terms
     ) -> None:
         context = self._contexts[True] if endpoint.secure else None
-        accept = partial(self._accept, terms, context)
+        accept = partial(self._accept, terms, context, self._admission)
         try:
             server = await asyncio.start_server(accept, address.host, address.port)
         except OSError as error:
@@ -112,22 +123,41 @@ class Agent:
         await stack.enter_async_context(server)
 
     def _accept(
-        self, terms: Terms, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        terms: Terms,
+        context: ssl.SSLContext | None,
+        admission: Admission,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         peer = f"{terms.peer} from {_origin(writer)}"
-        if self._taken >= self._settings.max_connections:
-            log.warning("%s: refused: %d connections, max_connections has been reached", peer, self._taken)
+
+        def leave() -> None:
+            log.warning(
+                "%s: closing the connection: it has said nothing, and the share of such peers in max_connections has "
+                "been reached",
+                peer,
+            )
+            task.cancel()
+            writer.transport.abort()  # The task may not have begun.
+
+        introduced = partial(admission.admit, writer)
+        try:
+            admission.arrive(writer, leave)
+        except LimitExceeded as error:
+            log.warning("%s: refused: %s", peer, error)
             writer.transport.abort()
             return
-        self._taken += 1
-        task = self._begin(self._take(Terms(peer, terms.may_load, terms.probe), context, reader, writer))
-        task.add_done_callback(self._give_back)
-
-    def _give_back(self, _task: asyncio.Task[None]) -> None:
-        self._taken -= 1
+        task = self._begin(self._take(replace(terms, peer=peer), context, introduced, reader, writer))
+        task.add_done_callback(lambda _: admission.forget(writer))
 
     async def _take(
-        self, terms: Terms, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        terms: Terms,
+        context: ssl.SSLContext | None,
+        introduced: Callable[[], None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         if context is not None:
             # Not by the server itself, which would say nothing of peers that it refuses.
@@ -139,20 +169,26 @@ class Agent:
                 return
             terms = replace(terms, peer=f"{terms.peer} ({_certified(writer)})")
         log.info("%s: connected", terms.peer)
-        await self._serve(terms, reader, writer)
+        await self._serve(terms, introduced, reader, writer)
 
     # ---- connections that are made
 
     def _controller(self, item: ConnectionSettings, address: Address, terms: Terms) -> Controller:
         context = self._contexts[False] if item.endpoint.secure else None
         backoff = Backoff(self._settings.max_backoff)
-        return Controller(terms.peer, address, context, backoff, partial(self._serve, terms))
+        return Controller(terms.peer, address, context, backoff, partial(self._serve, terms, lambda: None))
 
     # ---- both
 
-    async def _serve(self, terms: Terms, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self,
+        terms: Terms,
+        introduced: Callable[[], None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         with self._counted():
-            await converse(partial(self._session, terms), terms, reader, writer, self._changed)
+            await converse(partial(self._session, terms), terms, reader, writer, self._changed, introduced)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -163,13 +199,23 @@ class Agent:
             self._served -= 1
 
     def _session(self, terms: Terms, send: Callable[[bytes], None], backlog: Callable[[], int]) -> Session:
-        return Session(self._bridge, self._roles, send, backlog, terms=terms, datapath_id=self._settings.dpid)
+        return Session(
+            self._bridge, self._roles, send, backlog, terms=terms, datapath_id=self._settings.dpid, loads=self._loads
+        )
 
     def _begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _remove_socket(path: Path) -> None:
+    """That which an okod before this one has left. Raises SettingsError for anything else, OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SettingsError(f"{path} is there, and no socket: remove it, or let okod listen elsewhere")
+        path.unlink()
 
 
 def _certified(writer: asyncio.StreamWriter) -> str:

@@ -1,50 +1,91 @@
-"""What the log says of programs that are loaded and unloaded: who, which, and how it went."""
+"""`Audit`: what the log says of what a peer asks for by the extension: who, which program, and how it went."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
 
-from ofext.extension import Command, LoadFlag, ProgramLoad, ProgramLoaded, ProgramUnload
+from ofext.extension import Command, LoadFlag, MapDelete, MapUpdate, ProgramLoad, ProgramLoaded, ProgramUnload
+from ofext.messages import Message
 from oko.errors import OkoError
 from oko.switch.logs import FIELDS
 
 log = logging.getLogger("oko")
 
+SHOWN: Final = 10
+"""Refusals of one peer that are shown in a `PERIOD`; the others are counted."""
+PERIOD: Final = 60.0
+"""Seconds."""
+
 _Values = dict[str, int | str]
 
 
-def audited(peer: str, command: Command, answers: Iterator[Command]) -> Iterator[Command]:
-    """`answers`, the answers to a command of `peer`; what comes of a load or an unload is written into the log.
+class Audit:
+    """Of one peer. `clock` counts seconds."""
 
-    The digest is that which the peer announced. It is the object's when the load succeeds: others are refused.
-    """
-    match command:
-        case ProgramLoad():
-            what = "verify" if command.flags & LoadFlag.VERIFY_ONLY else "load"
-            values: _Values = {"program": command.program, "name": command.name, "sha256": command.digest.hex()}
-            try:
-                for answer in answers:
-                    if isinstance(answer, ProgramLoaded):
-                        values["name"] = answer.name
-                        _say(logging.INFO, peer, what, values, "done")
-                    yield answer
-            except OkoError as error:
-                _say(logging.WARNING, peer, what, values, str(error))
-                raise
-        case ProgramUnload():
-            values = {"program": command.program}
-            try:
-                yield from answers
-            except OkoError as error:
-                _say(logging.WARNING, peer, "unload", values, str(error))
-                raise
-            _say(logging.INFO, peer, "unload", values, "done")
-        case _:
+    def __init__(self, peer: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._peer = peer
+        self._clock = clock
+        self._period_ends = 0.0
+        self._shown = 0
+        self._hidden = 0
+
+    def audited(self, command: Command, answers: Iterator[Command]) -> Iterator[Command]:
+        """`answers`, the answers to a command; what comes of a load or an unload is written into the log.
+
+        The digest is that which the peer announced. It is the object's when the load succeeds: others are refused.
+        """
+        if not isinstance(command, ProgramLoad | ProgramUnload):
             yield from answers
+            return
+        what, values = _described(command)
+        try:
+            for answer in answers:
+                if isinstance(answer, ProgramLoaded):
+                    self._say(logging.INFO, what, values | {"name": answer.name}, "done")
+                yield answer
+        except OkoError as error:
+            self.refused(command, error)
+            raise
+        if isinstance(command, ProgramUnload):
+            self._say(logging.INFO, what, values, "done")
+
+    def refused(self, message: Message, error: OkoError) -> None:
+        """The peer was refused what it asked for."""
+        now = self._clock()
+        if now >= self._period_ends:
+            self.close()
+            self._period_ends = now + PERIOD
+            self._shown = 0
+        if self._shown < SHOWN:
+            self._shown += 1
+            self._say(logging.WARNING, *_described(message), str(error))
+        else:
+            self._hidden += 1
+
+    def close(self) -> None:
+        """Say how many refusals were not shown, if any were not. Closing twice is harmless."""
+        if self._hidden:
+            log.warning("%s: %d more refusals are not shown", self._peer, self._hidden)
+            self._hidden = 0
+
+    def _say(self, level: int, what: str, values: _Values, result: str) -> None:
+        said = "".join(f"{name} {value}, " for name, value in values.items()).removesuffix(", ")
+        fields = {"event": what, "peer": self._peer, **values, "result": result}
+        log.log(level, "%s", ": ".join(filter(None, (self._peer, what, said, result))), extra={FIELDS: fields})
 
 
-def _say(level: int, peer: str, what: str, values: _Values, result: str) -> None:
-    said = ", ".join(f"{name} {value}" for name, value in values.items())
-    fields = {"event": what, "peer": peer, **values, "result": result}
-    log.log(level, "%s: %s: %s: %s", peer, what, said, result, extra={FIELDS: fields})
+def _described(message: Message) -> tuple[str, _Values]:
+    """What a message asks for, and of which program."""
+    match message:
+        case ProgramLoad():
+            what = "verify" if message.flags & LoadFlag.VERIFY_ONLY else "load"
+            return what, {"program": message.program, "name": message.name, "sha256": message.digest.hex()}
+        case ProgramUnload():
+            return "unload", {"program": message.program}
+        case MapUpdate() | MapDelete():
+            return type(message).__name__, {"program": message.program, "map": message.map}
+        case _:
+            return type(message).__name__, {}

@@ -192,7 +192,7 @@ class Bridge:
             self._charged = self._tables.used_meter_slots()
             self._compilation = self._compile(self._filters())
             datapath.apply(self._compilation.image)
-        if state is not None and datapath.adopts:
+        if state is not None and datapath.adopts and not datapath.inherits:
             datapath.settle()
             datapath.clear_others(self._tables.used_slots())
             datapath.tidy()
@@ -541,6 +541,7 @@ class Bridge:
             raise
         self._programs[program_id] = loaded
         if self._store is not None:
+            self._store.count(self._datapath.take_carried())
             self._store.load(program_id, slot, loaded.name, elf)
         if replaced is None:
             self._datapath.reset_program(slot)

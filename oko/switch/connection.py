@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ofext.framing import Splitter
@@ -16,9 +18,16 @@ from oko.switch.terms import Terms
 log = logging.getLogger("oko")
 
 _READ_SIZE: Final = 1 << 18
+PORTION: Final = 512
+"""Messages that a session gets at once, and so the most changes that are made together."""
+TURN: Final = 0.02
+"""Seconds that a connection's messages may take before others have their turn. Changes that are made together, and
+what one message asks for, are not interrupted."""
 UNREAD_LIMIT: Final = 1 << 24
 """Bytes that may wait for a peer that does not read. Nobody reads on for it while its answers wait, so that only
 what it did not ask for can come to so many."""
+FAREWELL: Final = 5.0
+"""Seconds that a peer has to take what it has not read yet when the connection ends."""
 
 Open = Callable[[Callable[[bytes], None], Callable[[], int]], Session]
 """Makes the session of a connection from its `send` and `backlog`."""
@@ -30,9 +39,11 @@ async def converse(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     changed: Callable[[], None],
+    introduced: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve one peer until it ends the connection, falls silent, sends what is no OpenFlow, or does not read. Whatever
-    it sends ends at most the connection. `changed` is called when it may have changed the bridge."""
+    it sends ends at most the connection. `changed` is called when it may have changed the bridge, `introduced` when
+    whole messages have come, before they are looked at: an OkoError that it raises ends the connection."""
     transport = writer.transport
 
     def send(message: bytes) -> None:
@@ -57,22 +68,51 @@ async def converse(
 
     async def drain() -> None:
         """Wait until the peer has taken what is sent. Raises TimeoutError when it takes nothing for too long."""
-        async with asyncio.timeout(None if terms.probe is None else 2 * terms.probe):
-            await writer.drain()
+        while True:
+            left = transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(None if terms.probe is None else 2 * terms.probe):
+                    return await writer.drain()
+            except TimeoutError:
+                # When okod itself was busy for so long, nothing could be sent: that has its turn now.
+                await asyncio.sleep(0)
+                if transport.get_write_buffer_size() >= left:
+                    raise
+
+    turn_ends = 0.0
+
+    async def give_way() -> None:
+        """Let others have their turn when this one has lasted long enough."""
+        nonlocal turn_ends
+        if time.monotonic() >= turn_ends:
+            await asyncio.sleep(0)
+            turn_ends = time.monotonic() + TURN
+
+    def portion(messages: deque[bytes]) -> Iterator[bytes]:
+        """The first of the messages, which are taken away: those of one turn, but for changes that are collected."""
+        for _ in range(PORTION):
+            yield messages.popleft()
+            if not messages or (time.monotonic() >= turn_ends and not session.collects):
+                return
 
     session, splitter = open_session(send, transport.get_write_buffer_size), Splitter()
     try:
         writer.write(session.greeting())
         while not session.failed and (data := await read()):
-            complete: list[bytes] = []
+            complete = deque[bytes]()
             try:
                 complete.extend(splitter.feed(data))
             finally:
-                for answer in session.receive(complete):
+                if complete:
+                    introduced()
+                while complete and not session.failed:
+                    await give_way()
+                    for answer in session.receive(portion(complete)):
+                        changed()
+                        writer.write(answer)
+                        await drain()
+                        await give_way()
                     changed()
-                    writer.write(answer)
-                    await drain()
-                changed()
     except ProtocolError as error:
         log.warning("%s: closing the connection: %s", terms.peer, error)
     except TimeoutError:
@@ -88,6 +128,15 @@ async def converse(
         raise
     finally:
         session.close()
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        await part(writer)
+
+
+async def part(writer: asyncio.StreamWriter) -> None:
+    """End a connection. A peer that does not read what is left for it in `FAREWELL` seconds does without."""
+    writer.close()
+    try:
+        with contextlib.suppress(OSError):  # TimeoutError is one.
+            async with asyncio.timeout(FAREWELL):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()

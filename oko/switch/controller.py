@@ -33,7 +33,7 @@ class Controller:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            begun = loop.time()
+            lasted = 0.0
             try:
                 async with asyncio.timeout(self._backoff.patience):
                     streams = await asyncio.open_connection(self._address.host, self._address.port, ssl=self._context)
@@ -41,11 +41,15 @@ class Controller:
                 self._complain("it does not answer")
             except OSError as error:
                 self._complain(error.strerror or str(error))
+            except ValueError as error:  # A name that cannot be one of a host: UnicodeError, for one.
+                self._complain(str(error))
             else:
                 self._complaint = ""
                 log.info("%s: connected", self._name)
+                begun = loop.time()
                 await self._serve(*streams)
-            await asyncio.sleep(self._backoff.after(loop.time() - begun))
+                lasted = loop.time() - begun
+            await asyncio.sleep(self._backoff.after(lasted))
 
     def _complain(self, reason: str) -> None:
         """Say once what keeps the connection from coming about."""

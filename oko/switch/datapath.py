@@ -143,6 +143,8 @@ class Datapath:
         """Take the stub off a port. Raises KernelError."""
         with self._links.pop(name) as link:
             link.detach()
+        if name in self._outdated:
+            self._outdated.remove(name)
         bpffs.remove_pin(self.pins / "links" / bpffs.pin_name(name))
 
     @property
@@ -204,12 +206,15 @@ class Datapath:
         # From here on the new image decides packets: nothing below may fail the change.
         if "counters" in renewed:
             self._former.append(self._maps.pop("counters"))
+        specs = {wanted.name: wanted.spec for wanted in image.maps}
+        for name, created in renewed.items():
+            self._own_map(name, specs.get(name), created)
         while self._former:
             with self._former.pop() as former:
                 self._carry(former)
-        specs = {wanted.name: wanted.spec for wanted in image.maps}
-        for name, created in renewed.items():
-            self._install(name, specs.get(name), created)
+        # The pins last: who kills okod before finds both maps of counters.
+        for name in renewed:
+            self._replace_pin(name)
 
     def try_program(self, image: Image, fresh: Mapping[str, Map]) -> None:
         """Ask the kernel's verifier about an image without using it. Raises KernelRejected, KernelError."""
@@ -276,8 +281,9 @@ class Datapath:
         return counts
 
     def clear_others(self, slots: Collection[int]) -> None:
-        """Set all counters but those in these slots to zero: an earlier okod may have been killed before it did. No
-        packet may count there. Raises KernelError."""
+        """Set all counters but those in these slots to zero: an earlier okod may have been killed before it did, and
+        what was carried from its counters has them, too. No packet may count there. Raises KernelError."""
+        self._carried = {slot: count for slot, count in self._carried.items() if slot in slots}
         counted = self._maps["counters"]
         for key, values in counted.items_percpu():
             if any(map(any, values)) and int.from_bytes(key, "little") not in slots:
@@ -455,10 +461,13 @@ class Datapath:
             wait_for_programs()
         except KernelError as error:
             log.warning("packets still in flight are not counted: %s", error)
-        for key, values in counted.items_percpu():
-            count = _sum(values)
-            if count.packets:
-                self.add_count(int.from_bytes(key, "little"), count)
+        try:
+            for key, values in counted.items_percpu():
+                count = _sum(values)
+                if count.packets:
+                    self.add_count(int.from_bytes(key, "little"), count)
+        except KernelError as error:
+            log.error("what rules have counted up to now is lost, in part or whole: %s", error)
 
     def _stage(self, name: str, created: Map) -> Path:
         """Pin a map beside the place where it will be pinned. Raises KernelError."""
@@ -471,8 +480,15 @@ class Datapath:
 
     def _install(self, name: str, spec: MapSpec | None, created: Map) -> None:
         """Own a staged map, in the place of one of the same name."""
+        self._replace_pin(name)
+        self._own_map(name, spec, created)
+
+    def _replace_pin(self, name: str) -> None:
+        """Let a staged map have its place among the pins."""
         pin = self._pin(name)
         pin.with_name(f"{pin.name}%new").rename(pin)
+
+    def _own_map(self, name: str, spec: MapSpec | None, created: Map) -> None:
         if name in self._maps:
             self._maps[name].close()
         self._maps[name] = created

@@ -139,12 +139,22 @@ def _passive(text: str) -> Address | None:
 
 
 def _split_host(text: str) -> tuple[str, str]:
-    """The host at the beginning, without brackets, and what follows; no host when the brackets are wrong."""
+    """The host at the beginning, without brackets, and what follows; no host when the brackets or the name are
+    wrong."""
     if text.startswith("["):
         host, closed, rest = text[1:].partition("]")
-        return (host if closed and ":" in host else ""), rest
+        return (host if closed and ":" in host and _is_name(host) else ""), rest
     host, colon, rest = text.partition(":")
-    return host, colon + rest
+    return (host if _is_name(host) else ""), colon + rest
+
+
+def _is_name(host: str) -> bool:
+    """Whether a resolver can be asked for it: labels of 1 to 63 bytes, as IDNA writes them (RFC 3490)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable() and not any(character.isspace() for character in host)
 
 
 def _port(text: str) -> int | None:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,7 +51,7 @@ from ofext.extension import (
     UnloadFlag,
     UpdateFlag,
 )
-from ofext.load import LoadAssembler
+from ofext.load import LoadAssembler, LoadBudget
 from ofext.messages import encode
 from ofext.multipart import PART_LIMIT
 from oko.errors import BadMapAccess, KernelError, LimitExceeded
@@ -70,6 +70,11 @@ _ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 EVENT_BACKLOG: Final = 1 << 20
 """Bytes that wait for a slow reader before its events are lost."""
 
+LOOKUP_LIMIT: Final = 1 << 20
+"""Bytes of entries that a lookup is answered with: a request may name one key many times."""
+DUMP_LIMIT: Final = 16 << 20
+"""Bytes of entries of a map that is dumped whole."""
+
 _NO_ELEMENTS: Final = "is a ring buffer, which has no elements: subscribe to its events"
 _REFUSED: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.E2BIG, errno.ENOSPC, errno.EINVAL})
 """What the kernel says of elements that a map does not take, or does not give away."""
@@ -79,16 +84,20 @@ class ExtensionServer:
     """Answers the extension's requests of one connection, and keeps what belongs to it: the load that is in progress,
     and the subscriptions."""
 
-    def __init__(self, bridge: Bridge, send: Callable[[bytes], None], backlog: Callable[[], int]) -> None:
-        """`send` puts bytes behind those that are to be sent already, `backlog` says how many those are."""
+    def __init__(
+        self, bridge: Bridge, send: Callable[[bytes], None], backlog: Callable[[], int], loads: LoadBudget | None
+    ) -> None:
+        """`send` puts bytes behind those that are to be sent already, `backlog` says how many those are. `loads` is
+        what the loads of all connections share."""
         self._bridge = bridge
         self._send = send
         self._backlog = backlog
-        self._loads = LoadAssembler(bridge.limits.object_bytes)
+        self._loads = LoadAssembler(bridge.limits.object_bytes, loads)
         self._subscriptions: dict[tuple[int, str], _Subscription] = {}
 
     def close(self) -> None:
-        """The connection has ended: its subscriptions end, too. Closing twice is harmless."""
+        """The connection has ended: its load and its subscriptions end, too. Closing twice is harmless."""
+        self._loads.give_up()
         for subscription in self._subscriptions.values():
             subscription.leave()
         self._subscriptions.clear()
@@ -211,21 +220,20 @@ class ExtensionServer:
         if body.limit or body.cursor:
             entries, cursor = map_page(source, body.limit, body.cursor)
             return MapDumpReply(body.program, body.map, cursor, entries)
-        if source.per_cpu:
-            entries = tuple(MapEntry(key, b"".join(values)) for key, values in source.items_percpu())
-        else:
-            entries = tuple(MapEntry(key, value) for key, value in source.items())
+        items = ((key, b"".join(values)) for key, values in source.items_percpu()) if source.per_cpu else source.items()
+        what = f"bytes of map {body.map} of program {body.program}, dumped whole"
+        entries = _at_most(DUMP_LIMIT, items, what, advice="ask for pages, with a limit and a cursor")
         return MapDumpReply(body.program, body.map, b"", entries)
 
     def _lookup(self, body: MapLookupRequest) -> MapLookupReply:
         spec, source = self._elements(body.program, body.map)
         for (key,) in body.keys:
             _require_key(spec, key)
+        found = ((key, value) for (key,) in body.keys if (value := read_element(source, key)) is not None)
+        what = f"bytes of the answer to a lookup in map {body.map} of program {body.program}"
         with _in_the_words_of_the_extension():
-            found = [(key, read_element(source, key)) for (key,) in body.keys]
-        return MapLookupReply(
-            body.program, body.map, tuple(MapEntry(key, value) for key, value in found if value is not None)
-        )
+            entries = _at_most(LOOKUP_LIMIT, found, what, advice="ask for fewer keys at a time")
+        return MapLookupReply(body.program, body.map, entries)
 
     def _elements(self, program: int, name: str) -> tuple[MapSpec, Map]:
         """A map that has elements. Raises UnknownProgram, UnknownMap, BadMapAccess."""
@@ -300,6 +308,18 @@ def _in_the_words_of_the_extension() -> Iterator[None]:
         if error.errno not in _REFUSED:
             raise
         raise BadMapAccess(str(error)) from None
+
+
+def _at_most(limit: int, items: Iterable[tuple[bytes, bytes]], what: str, *, advice: str) -> tuple[MapEntry, ...]:
+    """The entries of a reply. Raises LimitExceeded once keys and values take more than `limit` bytes."""
+    entries: list[MapEntry] = []
+    used = 0
+    for key, value in items:
+        used += len(key) + len(value)
+        if used > limit:
+            raise LimitExceeded(what, used, limit, advice=advice)
+        entries.append(MapEntry(key, value))
+    return tuple(entries)
 
 
 def _require_key(spec: MapSpec, key: bytes) -> None:

@@ -22,6 +22,8 @@ class Limits(BaseModel):
 
     object_bytes: PositiveInt = 16 << 20
     """Of the object file of a program, while it arrives."""
+    all_object_bytes: PositiveInt = 64 << 20
+    """Of the object files of all programs that arrive at a time. One alone may be larger."""
     programs: PositiveInt = PROGRAM_LIMIT
     maps: PositiveInt = 32
     """Of one program, its data sections among them."""

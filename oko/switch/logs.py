@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
+import textwrap
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from oko.switch.settings import LogSettings
 
 FIELDS: Final = "fields"
 """The attribute of a record with its values for machines: ``log.info(…, extra={FIELDS: {"program": 1}})``."""
+
+
+class TextFormatter(logging.Formatter):
+    """A line per record; lines below it that are indented belong to it. Names of programs and certificates are a
+    peer's to choose: what does not print in them is escaped, so that no record looks like another, and no terminal
+    obeys."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The record without its exception, as a line."""
+        said = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in record.message
+        )
+        return f"okod: {said}"
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, indented."""
+        return textwrap.indent(super().formatException(ei), "    ")
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,7 +52,7 @@ class JsonFormatter(logging.Formatter):
 def set_up(settings: LogSettings) -> None:
     """Let every record of this process that the settings want go to stderr."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else logging.Formatter("okod: %(message)s"))
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from oko.errors import PortError, SettingsError
+from oko.errors import OkoError, PortError, SettingsError
 from oko.kernel.link_stats import link_stats
 from oko.switch.agent import Agent
 from oko.switch.bridge import Bridge
+from oko.switch.connection import part
 from oko.switch.endpoint import Address
+
+log = logging.getLogger("oko")
 
 _PATIENCE: Final = 10.0
 """Seconds that a peer has for its request, and for reading the answer."""
@@ -159,7 +163,7 @@ async def serve_metrics(address: Address, metrics: Metrics) -> asyncio.Server:
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # TimeoutError is an OSError. Whoever asks so gets no answer.
         finally:
-            writer.close()
+            await part(writer)
 
     try:
         return await asyncio.start_server(accept, address.host, address.port, limit=_LONGEST)
@@ -172,7 +176,11 @@ def _answer(request: bytes, registry: CollectorRegistry) -> bytes:
     method, _, rest = request.partition(b" ")
     target = rest.partition(b" ")[0].partition(b"?")[0]
     if (method, target) == (b"GET", b"/metrics"):
-        status, kind, body = "200 OK", CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+        try:
+            status, kind, body = "200 OK", CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+        except OkoError as error:
+            log.warning("metrics: %s", error)
+            status, kind, body = "500 Internal Server Error", "text/plain", b"the metrics cannot be read: see the log\n"
     else:
         status, kind, body = "404 Not Found", "text/plain", b"GET /metrics\n"
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from oko.errors import StateDamaged
 
@@ -93,24 +93,32 @@ def _extents(path: Path, data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def mend(path: Path, contents: Contents, *, complete: bool = True) -> None:
-    """Let the file end where its records do, and say whether nothing is missing behind them. Raises OSError."""
-    os.truncate(path, contents.end)
-    if contents.end:
-        _mark(path, complete)
-
-
-def _mark(path: Path, complete: bool) -> None:
+    """Let the file end where its records do, and say whether nothing is missing behind them; all of it has reached the
+    disk then. Raises OSError."""
     with path.open("r+b") as file:
-        file.seek(HEADER.size - 1)
-        file.write(bytes([complete]))
+        file.truncate(contents.end)
+        if contents.end:
+            _mark(file, complete)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _mark(file: BinaryIO, complete: bool) -> None:
+    file.seek(HEADER.size - 1)
+    file.write(bytes([complete]))
+
+
+def _framed(record: bytes) -> bytes:
+    head = RECORD.pack(len(record), zlib.crc32(record), 0)[:8]
+    return head + zlib.crc32(head).to_bytes(4, "big") + record
 
 
 class RecordFile:
     """A file to append to, from its beginning. Owns a descriptor."""
 
-    def __init__(self, path: Path, boot: bytes, before: int = 0) -> None:
-        """Begin the file at `path`, which continues one of `before` bytes, in the place of one of that name. Raises
-        OSError; there is none then."""
+    def __init__(self, path: Path, boot: bytes, before: int = 0, first: bytes | None = None) -> None:
+        """Begin the file at `path`, which continues one of `before` bytes, in the place of one of that name. The record
+        `first` is in it from its first moment on. Raises OSError; there is none then."""
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self.size = 0
@@ -119,7 +127,8 @@ class RecordFile:
         """Whether something was appended since `sync`."""
         checked = HEADER.pack(MAGIC, VERSION, boot, before, 0, 1)[:_CHECKED]
         try:
-            self._write(HEADER.pack(MAGIC, VERSION, boot, before, zlib.crc32(checked), 1))
+            header = HEADER.pack(MAGIC, VERSION, boot, before, zlib.crc32(checked), 1)
+            self._write(header if first is None else header + _framed(first))
         except OSError:
             self.close()
             path.unlink()
@@ -127,17 +136,21 @@ class RecordFile:
 
     def append(self, record: bytes) -> None:
         """Add a record, by one write(2). Raises OSError; the file is as it was then."""
-        head = RECORD.pack(len(record), zlib.crc32(record), 0)[:8]
-        self._write(head + zlib.crc32(head).to_bytes(4, "big") + record)
+        self._write(_framed(record))
 
     def abandon(self) -> None:
         """Say in the file that records are missing behind the last one. Raises OSError."""
-        _mark(self.path, False)
+        with self.path.open("r+b") as file:
+            _mark(file, False)
 
     def sync(self) -> None:
         """Let everything that was appended reach the disk (fsync(2)), which may take long. Raises OSError."""
         self.unsynced = False
-        os.fsync(self._fd)
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            self.unsynced = True
+            raise
 
     def close(self) -> None:
         """Closing twice is harmless."""

@@ -233,7 +233,23 @@ class SavedEnd:
     rules: U32
 
 
-Element = SavedRules | SavedGroups | SavedMeters | SavedObservers | SavedProgram | SavedUnload | SavedCounts | SavedEnd
+@ELEMENTS.member(9)
+@dataclass(frozen=True, slots=True)
+class SavedInherited:
+    """Packets are decided by a pinned pipeline of which nobody knows the tables, until an element says some of them."""
+
+
+Element = (
+    SavedRules
+    | SavedGroups
+    | SavedMeters
+    | SavedObservers
+    | SavedProgram
+    | SavedUnload
+    | SavedCounts
+    | SavedEnd
+    | SavedInherited
+)
 
 
 def write_record(elements: Iterable[Element]) -> bytes:

@@ -7,7 +7,7 @@ tables that arrive together are compiled together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from ofext.constants import (
 )
 from ofext.extension import (
     Command,
+    EventSubscribe,
     ListRequest,
     MapDelete,
     MapUpdate,
@@ -33,6 +34,7 @@ from ofext.extension import (
     ProgramUnload,
     Unobserve,
 )
+from ofext.load import LoadBudget
 from ofext.messages import (
     BarrierReply,
     BarrierRequest,
@@ -71,10 +73,10 @@ from ofext.v10.constants import VERSION as VERSION10
 from ofext.v10.messages import encode as encode10
 from oko.compiler.packet_in import PacketInRecord
 from oko.errors import OkoError
-from oko.flow.action import LAST_TABLE
+from oko.flow.action import LAST_TABLE, Action
 from oko.flow.change import Change
 from oko.switch.asynchronous import DEFAULT, Unasked, wants
-from oko.switch.audit import audited
+from oko.switch.audit import Audit
 from oko.switch.bridge import Bridge, Event, PortChanged, Removed
 from oko.switch.bundles import Bundles
 from oko.switch.extension import ExtensionServer
@@ -113,8 +115,9 @@ _Changing = (
 )
 """What changes the switch, which a slave may not (OpenFlow 1.3.5, 6.3.4); a change of table features does so, too."""
 
-_Loading = ProgramLoad | ProgramUnload | MapUpdate | MapDelete | Observe | Unobserve
-"""What changes the switch by the extension."""
+_Loading = ProgramLoad | ProgramUnload | MapUpdate | MapDelete | Observe | Unobserve | EventSubscribe
+"""What only those may ask for who may load programs: what changes the switch by the extension, and to subscribe to
+events, which takes them out of a ring buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,6 @@ class _Waiting:
 
     change: Change | OkoError
     request: bytes
-    xid: int
 
 
 class Session:
@@ -138,10 +140,12 @@ class Session:
         *,
         terms: Terms = TRUSTED,
         datapath_id: int | None = None,
+        loads: LoadBudget | None = None,
     ) -> None:
         """`send` puts bytes behind those that are to be sent already: messages that nobody asked for, once hellos have
         been exchanged. `backlog` says how many bytes wait to be sent. Without a `datapath_id` it is the hardware
-        address of the first port, as OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits."""
+        address of the first port, as OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits. `loads` is what the
+        loads of all connections share."""
         self._bridge = bridge
         self._roles = roles
         self._send = send
@@ -149,11 +153,13 @@ class Session:
         self._terms = terms
         self._given_id = datapath_id
         self._statistics = Statistics(bridge)
-        self._extension = ExtensionServer(bridge, send, backlog)
+        self._extension = ExtensionServer(bridge, send, backlog, loads)
+        self._audit = Audit(terms.peer)
         self._bundles = Bundles(bridge, self._require_right)
         self._asynchronous = DEFAULT
         self._unlisten: Callable[[], None] | None = None
         self._older: Session10 | None = None
+        self._waiting: list[_Waiting] = []
         self._miss_send_len = 128
         self.failed = False
         """Set when the two sides speak no common version: send what was answered and close."""
@@ -172,6 +178,7 @@ class Session:
         """The connection has ended: nothing is sent any more. Closing twice is harmless."""
         self._roles.leave(self)
         self._extension.close()
+        self._audit.close()
         if self._unlisten is not None:
             self._unlisten()
             self._unlisten = None
@@ -179,42 +186,54 @@ class Session:
             log.warning("%s: %d packet-ins were dropped: it read too slowly", self._terms.peer, self.lost_packet_ins)
             self.lost_packet_ins = 0
 
+    @property
+    def collects(self) -> bool:
+        """Whether changes wait for those behind them, to be made together."""
+        return bool(self._waiting)
+
     def receive(self, requests: Iterable[bytes]) -> Iterator[bytes]:
-        """The answers to messages that arrived together, in order."""
-        waiting: list[_Waiting] = []
+        """The answers to messages that arrived together, in order. The next of them is taken when the one before is
+        answered, or waits to be carried out with it."""
         for request in requests:
             if self.failed:
                 break
-            if self._older is not None:
-                yield from self._older.receive(request)
-                continue
-            xid = header(request).xid
             try:
-                message, _ = decode(request)
-                self._require_role(message)
-                self._require_right(message)
-                if isinstance(message, ChangeMessage):
-                    waiting.append(_Waiting(read_change(message), request, xid))
-                    continue
+                asked = self._understand(request) if self._older is None else self._older.understand(request)
             except OkoError as error:
-                waiting.append(_Waiting(error, request, xid))
+                self._waiting.append(_Waiting(error, request))
                 continue
-            yield from self._carry_out(waiting)
-            waiting = []
+            if not isinstance(asked, Iterator):
+                self._waiting.append(_Waiting(asked, request))
+                continue
+            yield from self._carry_out()
             try:
-                yield from self._answer(message, xid)
+                yield from asked
             except OkoError as error:
-                yield encode(answer_to(error, request), xid)
-        yield from self._carry_out(waiting)
+                yield self._refusal(error, request)
+        yield from self._carry_out()
 
-    def _carry_out(self, waiting: list[_Waiting]) -> Iterator[bytes]:
+    def _understand(self, request: bytes) -> Change | Iterator[bytes]:
+        """What a message asks for: a change, or else the answers to it, which come with what it does. Raises
+        OkoError."""
+        message, xid = decode(request)
+        self._require_role(message)
+        self._require_right(message)
+        return read_change(message) if isinstance(message, ChangeMessage) else self._answer(message, xid)
+
+    def _refusal(self, error: OkoError, request: bytes) -> bytes:
+        """The message that tells the peer what was wrong with its request."""
+        xid = header(request).xid
+        return encode(answer_to(error, request), xid) if self._older is None else self._older.refusal(error, request)
+
+    def _carry_out(self) -> Iterator[bytes]:
         """Make the changes that wait; what was wrong with them."""
+        waiting, self._waiting = self._waiting, []
         changes = [item.change for item in waiting if not isinstance(item.change, OkoError)]
         outcomes = iter(self._bridge.change(changes) if changes else ())
         for item in waiting:
             error = item.change if isinstance(item.change, OkoError) else next(outcomes)
             if error is not None:
-                yield encode(answer_to(error, item.request), item.xid)
+                yield self._refusal(error, item.request)
 
     def _require_role(self, message: Message) -> None:
         """Raises ProtocolError for what a slave may not ask for."""
@@ -224,17 +243,21 @@ class Session:
             and bool(message.body.entries)
         )
         if changing and self._roles.of(self) is Role.SLAVE:
-            raise refused("bad-request/is-slave", f"a slave may not send {type(message).__name__}")
+            refusal = refused("bad-request/is-slave", f"a slave may not send {type(message).__name__}")
+            if isinstance(message, _Loading):
+                self._audit.refused(message, refusal)
+            raise refusal
 
     def _require_right(self, message: Message) -> None:
         """Raises ProtocolError for what only those may ask for who may load programs."""
         if isinstance(message, _Loading) and not self._terms.may_load:
-            log.warning("%s: refused: %s", self._terms.peer, type(message).__name__)
-            raise refused(
+            refusal = refused(
                 "bad-request/eperm",
-                f"{type(message).__name__}: connections of this endpoint may not load programs, write maps or observe: "
-                "let it be with --may-load",
+                f"{type(message).__name__}: connections of this endpoint may not load programs, write maps, observe "
+                "or subscribe: let it be with --may-load",
             )
+            self._audit.refused(message, refusal)
+            raise refusal
 
     def _answer(self, message: Message, xid: int) -> Iterator[bytes]:
         if isinstance(message, BundleControl):
@@ -271,7 +294,7 @@ class Session:
                     message.packet_in_mask, message.port_status_mask, message.flow_removed_mask
                 )
             case PacketOut():
-                self._packet_out(message)
+                self._packet_out(*read_packet_out(message), message.in_port)
             case PortMod():
                 self._configure_port(message)
             case TableMod():
@@ -283,7 +306,7 @@ class Session:
             case MultipartRequest():
                 yield from self._report(message)
             case _ if isinstance(message, Command):
-                yield from audited(self._terms.peer, message, self._extension.command(message))
+                yield from self._audit.audited(message, self._extension.command(message))
             case EchoReply() | Error() | ExperimenterError():
                 pass
             case Experimenter(experimenter, exp_type):
@@ -299,7 +322,7 @@ class Session:
             yield Error(0, 0, b"this switch speaks OpenFlow 1.0 and 1.3")
         elif self._unlisten is None:
             if max(common) != VERSION:
-                self._older = Session10(self._bridge, self._messages)
+                self._older = Session10(self._bridge, self._messages, self._packet_out)
             self._unlisten = self._bridge.listen(self._hear)
 
     @property
@@ -315,11 +338,11 @@ class Session:
                 return port
         raise refused(refusal, f"there is no port {number}")
 
-    def _packet_out(self, message: PacketOut) -> None:
-        actions, frame = read_packet_out(message)
-        if actions and message.in_port != ReservedPort.CONTROLLER:
-            self._port(message.in_port, "bad-request/bad-port")
-        self._bridge.packet_out(actions, frame, message.in_port)
+    def _packet_out(self, actions: Sequence[Action], frame: bytes, in_port: int) -> None:
+        """Raises OkoError."""
+        if actions and in_port != ReservedPort.CONTROLLER:
+            self._port(in_port, "bad-request/bad-port")
+        self._bridge.packet_out(actions, frame, in_port)
 
     def _configure_port(self, message: PortMod) -> None:
         port = self._port(message.port_no, "port-mod-failed/bad-port")

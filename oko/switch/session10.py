@@ -5,7 +5,7 @@ What is the same in both versions is answered by the session of OpenFlow 1.3 tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Final, TypeVar
@@ -43,7 +43,6 @@ from ofext.v10.messages import (
     encode,
 )
 from ofext.v10.stats import (
-    TABLE_ALL,
     AggregateRequest,
     FlowStats,
     FlowStatsReply,
@@ -69,12 +68,14 @@ from ofext.v10.stats import (
 )
 from oko.compiler.packet_in import PacketInRecord
 from oko.errors import NotExpressible, OkoError
-from oko.flow.action import ALL, CONTROLLER, LAST_TABLE
+from oko.flow.action import ALL, Action
+from oko.flow.change import Change
 from oko.flow.packet_in import PacketInReason
 from oko.flow.rule import Entry
 from oko.switch.bridge import Bridge, Event, PortChanged, Removed
 from oko.switch.datapath import Count
 from oko.switch.refusal import refused
+from oko.switch.statistics import require_table
 from oko.switch.table_features import MOST_RULES
 from oko.switch.wire10 import (
     answer_to,
@@ -104,22 +105,31 @@ class Session10:
     """The switch's side of one connection. What OpenFlow 1.0 cannot say is left out of what it is told: rules, ports,
     events."""
 
-    def __init__(self, bridge: Bridge, ask: Callable[[of13.Message], Iterable[of13.Message]]) -> None:
-        """`ask` answers a message of OpenFlow 1.3."""
+    def __init__(
+        self,
+        bridge: Bridge,
+        ask: Callable[[of13.Message], Iterable[of13.Message]],
+        packet_out: Callable[[Sequence[Action], bytes, int], None],
+    ) -> None:
+        """`ask` answers a message of OpenFlow 1.3. `packet_out` carries out actions on a frame that came in by a
+        port."""
         self._bridge = bridge
         self._ask = ask
+        self._packet_out = packet_out
         self._nxm = False
         self._table_ids = False
 
-    def receive(self, request: bytes) -> Iterator[bytes]:
-        """The answers to a message."""
-        xid = header(request).xid
-        try:
-            message, _ = decode(request)
-            for answer in self._answers(message):
-                yield encode(answer, xid)
-        except OkoError as error:
-            yield encode(answer_to(error, request), xid)
+    def understand(self, request: bytes) -> Change | Iterator[bytes]:
+        """What a message asks for: a change, or else the answers to it, which come with what it does. Raises
+        OkoError."""
+        message, xid = decode(request)
+        if isinstance(message, FlowMod | NxmFlowMod):
+            return read_flow_mod(message, table_ids=self._table_ids)
+        return (encode(answer, xid) for answer in self._answers(message))
+
+    def refusal(self, error: OkoError, request: bytes) -> bytes:
+        """The message that tells the peer what was wrong with its request."""
+        return encode(answer_to(error, request), header(request).xid)
 
     def tell(self, event: Event) -> bytes | None:
         """The message that tells the peer of an event, if OpenFlow 1.0 has one."""
@@ -137,10 +147,6 @@ class Session10:
 
     def _answers(self, message: Message) -> Iterator[Message]:
         match message:
-            case FlowMod() | NxmFlowMod():
-                (error,) = self._bridge.change([read_flow_mod(message, table_ids=self._table_ids)])
-                if error is not None:
-                    raise error
             case StatsRequest(body, flags):
                 if flags & MULTIPART_MORE:
                     raise refused("bad-request/bad-multipart", "requests have one part here")
@@ -148,7 +154,7 @@ class Session10:
             case FeaturesRequest():
                 yield self._features()
             case PacketOut():
-                self._packet_out(message)
+                self._packet_out(*read_packet_out(message))
             case PortMod():
                 yield from self._same(
                     of13.PortMod(
@@ -189,12 +195,6 @@ class Session10:
     def _ports(self) -> tuple[Port, ...]:
         body = self._ask13(multipart.PortDescRequest(), multipart.PortDescReply)
         return tuple(_expressible(write_port, body.entries))
-
-    def _packet_out(self, message: PacketOut) -> None:
-        actions, frame, in_port = read_packet_out(message)
-        if in_port != CONTROLLER and all(port.number != in_port for port in self._bridge.ports):
-            raise refused("bad-request/bad-port", f"there is no port {in_port}")
-        self._bridge.packet_out(actions, frame, in_port)
 
     # ---- statistics
 
@@ -244,8 +244,7 @@ class Session10:
 
     def _flows(self, body: _FlowRequest, write: Callable[[Entry, Count], _Out]) -> Iterator[_Out]:
         """The rules that a request means and that can be said. Raises ProtocolError, BadMatch."""
-        if body.table_id > LAST_TABLE and body.table_id != TABLE_ALL:
-            raise refused("bad-request/bad-table-id", f"table {body.table_id}: this switch has 0–{LAST_TABLE}")
+        require_table(body.table_id)
         for entry, count in self._bridge.select(read_selection(body)):
             with suppress(NotExpressible):
                 yield write(entry, count)

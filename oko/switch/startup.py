@@ -113,9 +113,9 @@ class _Start:
             log.warning(
                 "bridge %s: its tables are not known: packets are decided as before until they are changed", self._name
             )
-        store.begin()
+        store.begin(inherits=datapath.inherits)
         store.count(datapath.take_carried())
-        self._owned.callback(store.close)
+        self._owned.callback(lambda: store.close(datapath.take_carried()))
         self._attach(bridge, datapath)
 
         def adopt(gone: Port) -> None:
@@ -170,7 +170,8 @@ class _Start:
         """The bridge with these ports, which it has or is to have. Everything is as before when this fails."""
         adoption = Adoption.NOTHING
         if self._earlier is not None:
-            adoption = Adoption.EVERYTHING if state is not None else Adoption.PIPELINE
+            unknown = state is None or state.inherits
+            adoption = Adoption.PIPELINE if unknown else Adoption.EVERYTHING
         with contextlib.ExitStack() as owned, contextlib.ExitStack() as restores:
             datapath = Datapath(self._name, self._settings.bpffs, read_stub(), self._runtime, adoption)
             owned.enter_context(datapath)

@@ -17,6 +17,7 @@ from oko.switch.saved import (
     SavedCounts,
     SavedEnd,
     SavedGroups,
+    SavedInherited,
     SavedMeters,
     SavedObservers,
     SavedProgram,
@@ -31,7 +32,8 @@ from oko.switch.saved import (
 @dataclass(slots=True)
 class State:
     """Rules by age, groups, meters and programs by number, and by slot what was counted outside of the kernel's map.
-    `objects` are the object files of the programs, by digest."""
+    `objects` are the object files of the programs, by digest. The state `inherits` when the tables are empty only as
+    nobody knows those of the pinned pipeline, which decides packets on."""
 
     entries: dict[int, Entry] = field(default_factory=dict)
     groups: dict[int, GroupEntry] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class State:
     programs: dict[int, SavedProgram] = field(default_factory=dict)
     counts: dict[int, Count] = field(default_factory=dict)
     objects: Mapping[bytes, bytes] = field(default_factory=dict)
+    inherits: bool = False
 
     def tables(self) -> Tables:
         """The tables of a state that is whole."""
@@ -47,6 +50,8 @@ class State:
 
     def apply(self, element: Element) -> None:
         """Follow what was written. Raises FlowError, and StateDamaged for what can follow nothing that was."""
+        if isinstance(element, SavedRules | SavedGroups | SavedMeters | SavedObservers):
+            self.inherits = False
         match element:
             case SavedRules():
                 self._apply_rules(element)
@@ -68,6 +73,8 @@ class State:
             case SavedEnd():
                 if element.rules != len(self.entries):
                     raise StateDamaged(f"{element.rules} rules were written, {len(self.entries)} are there")
+            case SavedInherited():
+                self.inherits = True
 
     def require_whole(self) -> None:
         """Raises StateDamaged when a rule or observer names a program that is not loaded, or two have one place."""
@@ -92,6 +99,7 @@ class State:
         self.groups = {number: replace(entry, installed=now) for number, entry in self.groups.items()}
         self.meters = {number: replace(entry, installed=now) for number, entry in self.meters.items()}
         self.counts.clear()
+        self.inherits = False
 
     def _apply_rules(self, element: SavedRules) -> None:
         freed = set()

@@ -144,8 +144,7 @@ class Statistics:
     # ---- rules and tables
 
     def _selected(self, body: FlowStatsRequest | AggregateRequest) -> list[tuple[Entry, Count]]:
-        if body.table_id > LAST_TABLE and body.table_id != TABLE_ALL:
-            raise refused("bad-request/bad-table-id", f"table {body.table_id}: this switch has 0–{LAST_TABLE}")
+        require_table(body.table_id)
         wanted = FlowMod(
             cookie=body.cookie,
             cookie_mask=body.cookie_mask,
@@ -199,6 +198,9 @@ class Statistics:
     def _groups(self, number: int) -> Iterator[GroupStats]:
         """Of a group that is not there, nothing: OpenFlow has no error for that."""
         tables, now = self._bridge.tables, time.monotonic_ns()
+        chosen = [group for group in tables.groups.values() if number in (group.spec.number, GROUP_ALL)]
+        if not chosen:
+            return
         used = Counter(
             number
             for actions in (
@@ -207,9 +209,7 @@ class Statistics:
             )
             for number in {action.number for action in actions if isinstance(action, Group)}
         )
-        for group in tables.groups.values():
-            if number not in (group.spec.number, GROUP_ALL):
-                continue
+        for group in chosen:
             count = self._bridge.count(group.slot)
             buckets = [self._bridge.count(slot) for slot in group.slots]
             yield GroupStats(
@@ -222,14 +222,14 @@ class Statistics:
             )
 
     def _meters(self, number: int) -> Iterator[MeterStats]:
-        now = time.monotonic_ns()
+        now, chosen = time.monotonic_ns(), self._chosen_meters(number)
         used = Counter(
             instruction.number
             for entry in self._bridge.tables
             for instruction in entry.rule.instructions
             if isinstance(instruction, Meter)
         )
-        for meter in self._chosen_meters(number):
+        for meter in chosen:
             counts = self._bridge.meter_counts(meter)
             yield MeterStats(
                 meter.spec.number,
@@ -248,6 +248,12 @@ class Statistics:
         if number not in meters:
             raise refused("meter-mod-failed/unknown-meter", f"there is no meter {number}")
         return [meters[number]]
+
+
+def require_table(number: int) -> None:
+    """Raises ProtocolError unless a request may be about the rules of this table; TABLE_ALL means all tables."""
+    if number > LAST_TABLE and number != TABLE_ALL:
+        raise refused("bad-request/bad-table-id", f"table {number}: this switch has 0–{LAST_TABLE}")
 
 
 def _since(installed: int, now: int) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from oko.switch.record_file import Contents, RecordFile, boot_id, mend, read
 from oko.switch.saved import (
     Element,
     SavedEnd,
+    SavedInherited,
     SavedProgram,
     SavedUnload,
     read_record,
@@ -87,6 +88,7 @@ class Store:
         self._snapshot = 0  # bytes
         self._gap = False  # changes are missing between the journals, or between them and now
         self._aged = False  # what is on disk was written by another okod
+        self._inherits = False  # as in `State`
 
     # ---- reading
 
@@ -174,9 +176,10 @@ class Store:
 
     # ---- writing
 
-    def begin(self) -> None:
-        """Write from now on, behind what was read. Raises BridgeError when this is no place to write; a full disk is
-        only logged."""
+    def begin(self, *, inherits: bool = False) -> None:
+        """Write from now on, behind what was read; `inherits` is of the state as it is now. Raises BridgeError when
+        this is no place to write; a full disk is only logged."""
+        self._inherits = inherits
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.path / "programs").mkdir(mode=0o700, exist_ok=True)
@@ -200,7 +203,8 @@ class Store:
         elements: list[Element] = [save_counts(counts)] if counts else []
         if delta.added or delta.removed:
             elements.append(save_rules(delta.removed, delta.added))
-        if not delta.rules_only:
+        if self._inherits or not delta.rules_only:
+            self._inherits = False
             elements += _rest(tables)
         self._append(elements)
 
@@ -257,15 +261,17 @@ class Store:
             journal.close()
 
     def sync(self) -> None:
-        """Let what was written reach the disk. May be called in another thread while nothing else happens here."""
-        if self._journal is not None and self._journal.unsynced:
+        """Let what was written reach the disk. May be called in another thread while changes are written."""
+        journal = self._journal
+        if journal is not None and journal.unsynced:
             try:
-                self._journal.sync()
+                journal.sync()
             except OSError as error:
-                log.error("%s: %s", self._journal.path, error.strerror)
+                log.error("%s: %s", journal.path, error.strerror)
 
-    def close(self) -> None:
-        """Write no more."""
+    def close(self, counts: Mapping[int, Count]) -> None:
+        """Write these counts, as `count` does, and then no more."""
+        self.count(counts)
         if self._journal is not None:
             self.sync()
             self._journal.close()
@@ -301,7 +307,8 @@ class Store:
 
     def _write_snapshot(self, draft: Path, tables: Tables, counts: Mapping[int, Count]) -> Steps:
         entries, number = list(tables), self._number
-        rest: list[Element] = [*_rest(tables), *self._programs.values(), save_counts(counts), SavedEnd(len(entries))]
+        rest: list[Element] = [*_rest(tables), *self._programs.values(), save_counts(counts)]
+        rest += [*([SavedInherited()] if self._inherits else []), SavedEnd(len(entries))]
         self._write_objects()
         file = RecordFile(draft, self._boot)
         try:
@@ -309,18 +316,21 @@ class Store:
                 file.append(write_record([save_rules((), entries[start : start + _AT_A_TIME])]))
                 yield None
             file.append(write_record(rest))
-            yield file.sync
+            yield from _elsewhere(file.sync)
         finally:
             file.close()
         draft.rename(self._file("snapshot", number))
-        yield self._sync_directory
-        gap, self._gap, self._aged = self._gap, self._journal is None, False
-        self._snapshot, self._before = file.size, 0
+        gap, self._gap = self._gap, self._journal is None
+        # A program that was unloaded in between is in the snapshot. It needs its object file until the disk has it in
+        # the journal that the program is unloaded: so one that goes from now on stays for this time.
+        needed = self._needed
+        yield from _elsewhere(self._sync_snapshot)
+        needed |= self._needed
+        self._aged, self._snapshot, self._before = False, file.size, 0
         for kind in ("snapshot", "journal"):
             for other in self._numbers(kind):
                 if other < number:
                     self._file(kind, other).unlink()
-        needed = {self._object(saved.digest) for saved in self._programs.values()}
         for path in (self.path / "programs").iterdir():
             if path not in needed:
                 path.unlink()
@@ -329,7 +339,12 @@ class Store:
 
     def _begin_journal(self) -> None:
         """Raises OSError; the journal before goes on then."""
-        journal = RecordFile(self._file("journal", self._number + 1), self._boot, self._end)
+        if self._journal is not None and self._journal.unsynced:
+            # After a loss of power there must be no journal whose predecessor ends too early. `Upkeep` has synced a
+            # moment ago, so there is little left.
+            self._journal.sync()
+        first = write_record([SavedInherited()]) if self._inherits else None
+        journal = RecordFile(self._file("journal", self._number + 1), self._boot, self._end, first)
         self._number += 1
         if self._journal is not None:
             self._before += self._journal.size
@@ -358,7 +373,11 @@ class Store:
                 draft.unlink(missing_ok=True)
             del self._objects[digest]
 
-    def _sync_directory(self) -> None:
+    def _sync_snapshot(self) -> None:
+        """Let the name of the snapshot reach the disk, and the journal that follows it. Raises OSError."""
+        journal = self._journal
+        if journal is not None and journal.unsynced:
+            journal.sync()
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -366,6 +385,11 @@ class Store:
             os.close(directory)
 
     # ---- names
+
+    @property
+    def _needed(self) -> set[Path]:
+        """The object files of the programs that are loaded."""
+        return {self._object(saved.digest) for saved in self._programs.values()}
 
     def _numbers(self, kind: str) -> list[int]:
         """The numbers of the files of a kind, ascending."""
@@ -377,6 +401,21 @@ class Store:
 
     def _object(self, digest: bytes) -> Path:
         return self.path / "programs" / f"{digest.hex()}.o"
+
+
+def _elsewhere(work: Callable[[], None]) -> Steps:
+    """A step that is done in another thread. Raises here the OSError that it raised there."""
+    refused: list[OSError] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except OSError as error:
+            refused.append(error)
+
+    yield attempt
+    if refused:
+        raise refused[0]
 
 
 def _rest(tables: Tables) -> list[Element]:

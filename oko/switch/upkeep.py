@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
 from oko.switch.backoff import Backoff
 from oko.switch.store import Steps, Store
+
+log = logging.getLogger("oko")
 
 _INTERVAL: Final = 1.0
 """Seconds between two looks: what a loss of power costs at most."""
@@ -26,6 +29,7 @@ class Upkeep:
         self._store = store
         self._snapshot = snapshot
         self._backoff = Backoff(_LONGEST_WAIT)
+        self._due = 0.0  # when a snapshot may be written again, by the loop's clock
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -39,15 +43,24 @@ class Upkeep:
             await self._task
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         while True:
-            if self._store.wants_snapshot and loop.time() >= due:
-                await self._write_snapshot()
-                # One that did not come to its end is still wanted.
-                due = loop.time() + (self._backoff.after(0.0) if self._store.wants_snapshot else 0.0)
+            try:
+                await self._look()
+            except Exception:
+                # Without it nothing would reach the disk in time any more, and journals would grow for ever.
+                log.exception("%s: the upkeep failed by a fault of okod: it goes on", self._store.path)
             await asyncio.sleep(_INTERVAL)
-            await _in_thread(self._store.sync)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Before a snapshot, too: it begins with what is not on the disk by now, and waits for that here.
+        await _in_thread(self._store.sync)
+        if self._store.wants_snapshot and loop.time() >= self._due:
+            try:
+                await self._write_snapshot()
+            finally:
+                # One that did not come to its end is still wanted.
+                self._due = loop.time() + (self._backoff.after(0.0) if self._store.wants_snapshot else 0.0)
 
     async def _write_snapshot(self) -> None:
         with contextlib.closing(self._snapshot()) as steps:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ofext.extension import LoadFlag, ProgramLoad
-from ofext.load import CHUNK, Load, LoadAssembler, LoadError, chunks
+from ofext.load import CHUNK, IDLE_LIMIT, Load, LoadAssembler, LoadBudget, LoadError, chunks
 from ofext.messages import decode, encode
 
 ELF = bytes(range(256)) * 10
@@ -82,3 +82,42 @@ def test_refused(sent: list[ProgramLoad], name: str) -> None:
     with pytest.raises(LoadError, match="no load is in progress"):
         assembler.feed(_SECOND)
     assert [assembler.feed(chunk) for chunk in chunks(3, "r", ELF)] == [Load(3, "r", 0, ELF)]
+
+
+def test_loads_of_all_connections_share_a_budget() -> None:
+    budget = LoadBudget(2 * len(ELF))
+    assemblers = [LoadAssembler(budget=budget) for _ in range(3)]
+    first, *rest = chunks(1, "p", ELF, size=1000)
+    assert [assembler.feed(first) for assembler in assemblers[:2]] == [None, None]
+    with pytest.raises(LoadError, match="2560 bytes while loads of 5120 bytes") as caught:
+        assemblers[2].feed(first)
+    assert caught.value.name == "too-many-loads"
+    assert [assemblers[0].feed(chunk) for chunk in rest][-1] == Load(1, "p", 0, ELF)
+    assert assemblers[2].feed(first) is None, "one has come to its end"
+    assemblers[1].give_up()
+    assert assemblers[0].feed(first) is None, "one was given up"
+    with pytest.raises(LoadError, match="load-out-of-order|no beginning|expected offset"):
+        assemblers[0].feed(rest[1])
+    assert assemblers[1].feed(first) is None, "one has failed"
+    assert assemblers[1].feed(first) is None, "a load that begins anew takes its own room"
+
+
+def test_a_load_that_is_alone_may_be_larger_than_the_budget() -> None:
+    assembler = LoadAssembler(budget=LoadBudget(1))
+    assert [assembler.feed(chunk) for chunk in chunks(1, "p", ELF, size=1000)][-1] == Load(1, "p", 0, ELF)
+
+
+def test_a_load_that_stands_still_is_given_up() -> None:
+    now = 0.0
+    budget = LoadBudget(len(ELF), lambda: now)
+    idle, other = LoadAssembler(budget=budget), LoadAssembler(budget=budget)
+    first, second, third = chunks(1, "p", ELF, size=1000)
+    assert idle.feed(first) is None
+    now = IDLE_LIMIT
+    assert idle.feed(second) is None, "it goes on in time"
+    with pytest.raises(LoadError):
+        other.feed(first)
+    now = 2 * IDLE_LIMIT + 1
+    assert other.feed(first) is None
+    with pytest.raises(LoadError, match="no load is in progress"):
+        idle.feed(third)

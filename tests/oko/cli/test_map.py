@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ofext.extension import MapDumpRequest
+from ofext.extension import MapDelete, MapDumpReply, MapDumpRequest, MapKey
+from ofext.multipart import ReplyBody, RequestBody
 from oko.cli.client import Client
+from oko.cli.map import _described as described
+from oko.cli.map import _entries as entries_of
 from oko.kernel.cpus import possible_cpus
 from tests.oko.cli.conftest import load
 from tests.oko.switch.conftest import Compile, counting  # noqa: F401
@@ -163,6 +166,38 @@ def test_more_keys_than_a_message_holds(switch: Stage, tmp_path: Path) -> None:
     switch.output("oko", "map", "update", BRIDGE, "1", "prefixes", "--from-csv", entries)
     assert switch.output("oko", "map", "delete", BRIDGE, "1", "prefixes", *prefixes[1:]) == ""
     assert dump(switch, "prefixes") == f"key: {prefixes[0]}  value: {{packets: 0, bytes: 0}}\n"
+
+
+class Vanishing(Client):
+    """A client that deletes all entries of the map once it has got a page of it."""
+
+    pages = 0
+
+    def report(self, body: RequestBody) -> ReplyBody:
+        reply = super().report(body)
+        if isinstance(reply, MapDumpReply):
+            self.pages += 1
+            if reply.cursor:
+                keys = tuple(MapKey(key) for key, _ in reply.entries)
+                for batch in (keys[:1500], keys[1500:]):
+                    self.command(MapDelete(reply.program, 0, reply.map, batch))
+        return reply
+
+
+def test_a_large_map_is_dumped_in_pages(switch: Stage, tmp_path: Path) -> None:
+    load(switch, BLOCKLIST)
+    written = sorted(f"10.{number // 256}.{number % 256}.0/24" for number in range(3_000))
+    entries = tmp_path / "prefixes.csv"
+    entries.write_text("\n".join(("key", *written)))
+    switch.output("oko", "map", "update", BRIDGE, "1", "prefixes", "--from-csv", entries)
+    dumped = json.loads(switch.output("oko", "map", "dump", BRIDGE, "1", "prefixes", "--json"))
+    assert sorted(entry["key"] for entry in dumped) == written
+    # A page whose last entries are gone cannot be followed: what is there then comes whole.
+    with Vanishing.connect(BRIDGE, switch.rundir) as client:
+        left = entries_of(client, described(client, 1, "prefixes"))
+        assert client.pages == 2
+    remaining = json.loads(switch.output("oko", "map", "dump", BRIDGE, "1", "prefixes", "--json"))
+    assert 0 < len(left) == len(remaining) < 3_000
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import pytest
@@ -12,6 +12,8 @@ from ofext.constants import VERSION
 from ofext.framing import Splitter
 from ofext.messages import BarrierReply, BarrierRequest, EchoReply, EchoRequest, FlowRemoved, Hello, decode, encode
 from ofext.multipart import FlowStatsRequest, MultipartRequest
+from oko.errors import OkoError
+from oko.flow.change import Change
 from oko.flow.text import parse_selection
 from oko.switch import connection
 from oko.switch.connection import converse
@@ -19,6 +21,7 @@ from oko.switch.roles import Roles
 from oko.switch.session import Session
 from oko.switch.terms import Terms
 from tests.oko.switch.conftest import Rig
+from tests.oko.switch.peer import add
 
 pytestmark = pytest.mark.needs_bpf
 
@@ -186,3 +189,45 @@ def test_the_end_does_not_wait_for_a_peer_that_does_not_read(rig: Rig) -> None:
             await asyncio.wait([served], timeout=0.01)
 
     talk(rig, peer)
+
+
+async def serve(rig: Rig, *messages: bytes) -> int:
+    """Serve a peer of whom these messages are read at once. How often others had their turn meanwhile."""
+    here, there = socket.socketpair()
+    with there:
+        _, writer = await asyncio.open_connection(sock=here)
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"".join(messages))
+        reader.feed_eof()
+        served = asyncio.ensure_future(
+            converse(partial(Session, rig.bridge, Roles()), A_PEER, reader, writer, lambda: None)
+        )
+        turns = 0
+        while not served.done():
+            await asyncio.sleep(0)
+            turns += 1
+        await served
+    return turns
+
+
+def test_others_have_their_turn_between_messages(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TURN", 0)
+    unanswered = [encode(EchoReply(), number) for number in range(1000)]
+    assert rig.inside(lambda: asyncio.run(serve(rig, encode(Hello(), 1), *unanswered))) >= 1000
+
+
+def test_changes_are_made_together_in_portions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    portions = []
+    change = rig.bridge.change
+
+    def counted(mods: Sequence[Change]) -> list[OkoError | None]:
+        portions.append(len(mods))
+        return change(mods)
+
+    monkeypatch.setattr(connection, "TURN", 0)
+    monkeypatch.setattr(connection, "PORTION", 64)
+    monkeypatch.setattr(rig.bridge, "change", counted)
+    adds = [encode(add(f"priority={number},actions=drop"), number) for number in range(100)]
+    rig.inside(lambda: asyncio.run(serve(rig, encode(Hello(), 1), *adds, encode(BarrierRequest(), 1), *adds[:9])))
+    assert portions == [64, 36, 9]
+    assert len(rig.bridge.tables) == 100

@@ -50,6 +50,57 @@ def test_it_connects_again(caplog: pytest.LogCaptureFixture) -> None:
     assert sum("not connected" in line for line in said) == 1, "it is said once"
 
 
+class Recorder(Backoff):
+    """Notes how long connections have lasted, and has no patience; after `enough` of them it says so."""
+
+    def __init__(self, enough: int) -> None:
+        super().__init__(0.001)
+        self.lasted: list[float] = []
+        self.enough = asyncio.Event()
+        self._count = enough
+
+    @property
+    def patience(self) -> float:
+        return 0.05
+
+    def after(self, lasted: float) -> float:
+        self.lasted.append(lasted)
+        if len(self.lasted) == self._count:
+            self.enough.set()
+        return super().after(lasted)
+
+
+def attempts(address: Address) -> list[float]:
+    """What the back-off hears of three attempts at an address where nobody answers."""
+
+    async def serve(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        raise AssertionError("somebody is there")
+
+    async def scenario() -> list[float]:
+        backoff = Recorder(3)
+        running = asyncio.ensure_future(Controller("them", address, None, backoff, serve).run())
+        async with asyncio.timeout(20):
+            await asyncio.wait([running, asyncio.ensure_future(backoff.enough.wait())], return_when="FIRST_COMPLETED")
+        assert not running.done(), "the task goes on"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return backoff.lasted
+
+    return asyncio.run(scenario())
+
+
+def test_attempts_that_take_their_time_are_no_connections() -> None:
+    # A listener whose queue is full does not answer.
+    with socket.create_server((HOST, 0), backlog=0) as server, socket.create_connection(server.getsockname()):
+        assert attempts(Address(HOST, server.getsockname()[1])) == [0, 0, 0]
+
+
+def test_a_name_that_no_resolver_takes(caplog: pytest.LogCaptureFixture) -> None:
+    assert attempts(Address("a..b", 6653)) == [0, 0, 0]
+    (record,) = caplog.records
+    assert record.message.startswith("them: not connected: ")
+
+
 def test_a_host_that_does_not_answer(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "patience", 0.01)
 

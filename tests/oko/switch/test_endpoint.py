@@ -55,6 +55,12 @@ def test_notation(text: str, expected: Endpoint) -> None:
         "unix:/run/a",
         "punix:",
         "udp:192.0.2.1:6653",
+        "tcp:a..b",
+        "tcp:.b",
+        "tcp:a b",
+        "tcp:a\0b",
+        "ssl:" + "a" * 64,
+        "tcp:[::..]",
     ],
 )
 def test_what_is_no_endpoint(text: str) -> None:
@@ -97,7 +103,7 @@ def test_addresses() -> None:
     assert str(Address("::1", 5)) == "[::1]:5"
 
 
-@pytest.mark.parametrize("text", ["", "127.0.0.1", ":9653", "127.0.0.1:", "::1:9653", "127.0.0.1:x"])
+@pytest.mark.parametrize("text", ["", "127.0.0.1", ":9653", "127.0.0.1:", "::1:9653", "127.0.0.1:x", "a..b:9653"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(SettingsError, match="is no address: write HOST:PORT"):
         Address.parse(text)

@@ -23,6 +23,7 @@ from ofext.load import chunks
 from ofext.messages import ExperimenterError, Message
 from ofext.multipart import MultipartReply, MultipartRequest
 from oko.kernel.cpus import possible_cpus
+from oko.switch import extension
 from tests.oko.switch.conftest import Rig
 from tests.oko.switch.peer import Peer, add
 from tests.oko.switch.reporting import reporting
@@ -143,6 +144,19 @@ def test_what_is_refused_changes_nothing(peer: Peer, message: Message) -> None:
 def test_a_map_that_is_not_there(peer: Peer) -> None:
     assert peer.refusals(delete("hush"), MultipartRequest(MapLookupRequest(1, "hush"))) == ["unknown-map"] * 2
     assert peer.refusals(MapDelete(7, 0, "hash")) == ["unknown-program"]
+
+
+def test_no_lookup_or_whole_dump_is_answered_at_any_length(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extension, "LOOKUP_LIMIT", 3 * 12)
+    assert len(lookup(peer, "hash", *[key(0)] * 3, key(9))) == 3
+    assert peer.refusals(MultipartRequest(MapLookupRequest(1, "hash", (MapKey(key(0)),) * 4))) == ["limit-exceeded"]
+    monkeypatch.setattr(extension, "DUMP_LIMIT", 3 * 12)
+    assert len(dump(peer, "hash")) == 3
+    assert peer.ask(MapUpdate(1, 0, "hash", (MapEntry(key(3), value(3)),))) == []
+    assert peer.refusals(MultipartRequest(MapDumpRequest(1, 0, "hash"))) == ["limit-exceeded"]
+    body = peer.report(MapDumpRequest(1, 2, "hash"))
+    assert isinstance(body, MapDumpReply)
+    assert len(body.entries) == 2
 
 
 def test_pages_over_openflow(peer: Peer) -> None:

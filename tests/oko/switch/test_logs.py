@@ -56,3 +56,17 @@ def test_json() -> None:
     assert (second["level"], second["message"]) == ("warning", "a warning")
     assert fault["level"] == "error"
     assert fault["exception"].endswith("ZeroDivisionError: nothing")
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_name_makes_no_line_and_no_colour() -> None:
+    with redirect_stderr(io.StringIO()) as stderr:
+        set_up(LogSettings())
+        log.info("load: name %s", "a\nokod: forged\r\x1b[31m\u2028\x85ä")
+        try:
+            raise ValueError("a name\nokod: forged")
+        except ValueError:
+            log.exception("a fault")
+    lines = stderr.getvalue().split("\n")
+    assert lines[0] == r"okod: load: name a\nokod: forged\r\x1b[31m\u2028\x85ä"
+    assert [line for line in lines if line and not line.startswith("    ")] == [lines[0], "okod: a fault"]

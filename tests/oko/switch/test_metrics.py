@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oko.errors import SettingsError
+from oko.errors import KernelError, SettingsError
 from oko.switch.agent import Agent
 from oko.switch.endpoint import Address
 from oko.switch.metrics import FAMILIES, Metrics, serve_metrics
@@ -97,6 +98,20 @@ def test_what_a_bridge_counts(rig: Rig, tmp_path: Path, counting: Compile) -> No
 def test_what_is_no_request_for_metrics(rig: Rig, tmp_path: Path, request_: bytes) -> None:
     rig.inside(lambda: os.system("ip link set lo up"))
     assert ask(rig, tmp_path / "mgmt", request_).startswith(b"HTTP/1.1 404 Not Found\r\n")
+
+
+@pytest.mark.needs_bpf
+def test_metrics_that_cannot_be_read(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> int:
+        raise KernelError("the drops cannot be read", errno.EIO)
+
+    rig.inside(lambda: os.system("ip link set lo up"))
+    monkeypatch.setattr(rig.bridge, "lost_packet_ins", fails)
+    answer = ask(rig, tmp_path / "mgmt", b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert any(record.message.startswith("metrics: the drops cannot be read") for record in caplog.records)
 
 
 @pytest.mark.needs_bpf

@@ -9,7 +9,7 @@ import pytest
 from ofext import instructions as wire
 from ofext.bundles import ONF, BundleAdd, BundleCommand, BundleControl
 from ofext.constants import MULTIPART_MORE, NO_BUFFER, PORT_ANY, PacketInReason, PortConfig, PortReason, PortState, Role
-from ofext.extension import EXPERIMENTER, MapDelete, MapUpdate, Observe, ProgramUnload, Unobserve
+from ofext.extension import EXPERIMENTER, EventSubscribe, MapDelete, MapUpdate, Observe, ProgramUnload, Unobserve
 from ofext.instructions import ApplyActions, GotoTable, Meter, Output, SetQueue, UnknownAction
 from ofext.load import chunks
 from ofext.messages import (
@@ -356,6 +356,7 @@ def test_the_right_to_load(rig: Rig, counting: Compile) -> None:
         Observe(0, observer),
         Unobserve(0, observer),
         BundleAdd(1, 0, encode(Observe(0, observer), 7)),
+        EventSubscribe(1, "packets"),
     )
     assert stranger.refusals(*requests) == ["bad-request/eperm"] * len(requests)
 

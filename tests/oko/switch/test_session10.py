@@ -65,6 +65,8 @@ from ofext.v10.stats import (
     StatsRequest,
     TableStatsReply,
 )
+from oko.errors import OkoError
+from oko.flow.change import Change as AnyChange
 from oko.flow.rule import Command
 from oko.flow.rule import FlowMod as Change
 from oko.flow.text import parse_rule
@@ -227,7 +229,7 @@ REFUSED: dict[str, tuple[Message, str]] = {
     "buffer": (FlowMod(PORT_1, 0, 0, buffer_id=5), "bad-request/buffer-unknown"),
     "port": (FlowMod(PORT_1, 0, 0, actions=(Output(77),)), "bad-action/bad-out-port"),
     "own table": (FlowMod(PORT_1, 0, 0, actions=(ResubmitTable(0xFFF8, 0),)), "bad-instruction/bad-table-id"),
-    "packet-out port": (PacketOut(NO_BUFFER, 77, (), FRAME), "bad-request/bad-port"),
+    "packet-out port": (PacketOut(NO_BUFFER, 77, (Output(2),), FRAME), "bad-request/bad-port"),
     "packet-out of a runt": (PacketOut(NO_BUFFER, 1, (), b"x"), "bad-request/bad-len"),
     "packet-out of a buffer": (PacketOut(5, 1), "bad-request/buffer-unknown"),
     "port_mod": (PortMod(77, bytes(6)), "port-mod-failed/bad-port"),
@@ -298,3 +300,19 @@ def test_ports_that_change(peer: Peer10) -> None:
     body = peer.report(PortDescRequest())
     assert isinstance(body, PortDescReply)
     assert [port.state for port in body.entries] == [0, 1]
+
+
+def test_what_arrives_together_is_compiled_together(peer: Peer10, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = []
+    change = peer.rig.bridge.change
+
+    def counted(mods: Sequence[AnyChange]) -> list[OkoError | None]:
+        rounds.append(len(mods))
+        return change(mods)
+
+    monkeypatch.setattr(peer.rig.bridge, "change", counted)
+    mods = [FlowMod(PORT_1, 0, Command.ADD.value, priority=number, actions=(Output(2),)) for number in range(4)]
+    bad = FlowMod(PORT_1, 0, 77)
+    answers = peer.ask(mods[0], bad, mods[1], BarrierRequest(), mods[2], NxmFlowMod(0, Command.ADD.value), mods[3])
+    assert [type(answer) for answer in answers] == [Error, BarrierReply]
+    assert rounds == [2, 3]
