@@ -67,6 +67,8 @@ _REFUSALS = 32
 """Attempts to carry out the changes of one batch that may fail: one that is wrong among 512 takes 10."""
 _PENDING = 1 << 13
 """Records of the smallest kind that the ring buffer of packet-ins has room for."""
+_MOST_CHECKED = 1 << 12
+"""Lists of instructions that are known to be right, before what is known is forgotten."""
 _MEANT = frozenset((IN_PORT, TABLE, FLOOD, ALL, CONTROLLER))
 """Ports that mean others, and are there always."""
 
@@ -106,14 +108,20 @@ Event = Removed | PacketInRecord | PortChanged
 
 
 @dataclass(slots=True)
+class _Checks:
+    """What is known to be right: good as long as groups, meters and ports are as they are."""
+
+    lowering: Lowering
+    right: set[tuple[Instruction, ...]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class _Draft:
-    """Tables as they are to become, and the rules that go away on the way there. `lowering` has the groups and meters
-    as they are now, and `checked` what it has found to be right."""
+    """Tables as they are to become, and the rules that go away on the way there."""
 
     tables: Tables
+    checks: _Checks | None = None
     removed: list[tuple[Entry, RemovalReason]] = field(default_factory=list)
-    lowering: Lowering | None = None
-    checked: set[tuple[Instruction, ...]] = field(default_factory=set)
     at_once: bool = False
     """Whether one of the changes is about rules of several tables, and so has to take effect at one instant."""
 
@@ -121,17 +129,17 @@ class _Draft:
         """Raises BadAction for a rule that one frame cannot do, whatever else is in the tables: a compiler would find
         out only after it has looked at everything."""
         tables = self.tables
-        if self.lowering is not None and rule.instructions in self.checked:
+        if self.checks is None or len(self.checks.right) > _MOST_CHECKED:
+            self.checks = _Checks(Lowering(states, tables.groups, tables.meters))
+        if rule.instructions in self.checks.right:
             return
         named = references(rule.instructions)
         if named.groups - tables.groups.keys() or named.meters - tables.meters.keys():
             return  # The tables refuse it, in better words.
-        if self.lowering is None:
-            self.lowering = Lowering(states, tables.groups, tables.meters)
-            self.checked.clear()
+        lowering = self.checks.lowering
         with contextlib.suppress(LimitExceeded):  # that is of all rules together
-            self.lowering.behind(rule, self.lowering.procedure(rule, Pending()), Pending())
-        self.checked.add(rule.instructions)
+            lowering.behind(rule, lowering.procedure(rule, Pending()), Pending())
+        self.checks.right.add(rule.instructions)
 
     def delete(self, entry: Entry, reason: RemovalReason) -> None:
         """Take one rule away."""
@@ -177,6 +185,7 @@ class Bridge:
         self._past: Counter[_Way] = Counter()  # what rules have won that are no more
         self._programs: dict[int, LoadedFilter] = {}
         self._timeouts = Timeouts()
+        self._checks: _Checks | None = None
         self._listeners: list[Callable[[Event], None]] = []
         self._silent: set[int] = set()  # ports of whose table misses nobody is told
         self._store = store
@@ -277,8 +286,12 @@ class Bridge:
     def _draft(self) -> Iterator[_Draft]:
         """The tables in a transaction, which is taken back unless `_commit` ends it."""
         self._tables.begin()
+        draft = _Draft(self._tables, self._checks)
+        self._checks = None
         try:
-            yield _Draft(self._tables)
+            yield draft
+            if not self._tables.in_transaction:
+                self._checks = draft.checks
         finally:
             if self._tables.in_transaction:
                 self._tables.rollback()
@@ -429,6 +442,7 @@ class Bridge:
         anew in any case: the kernel forgets where packets leave by when an interface goes away, though it may come
         back under the same number."""
         before, self._states = self._states, self._port_states()
+        self._checks = None
         changed = [port for port in self.ports if before[port.number] != self._states[port.number]]
         if not changed and not again:
             return
@@ -667,9 +681,9 @@ class Bridge:
             case GroupMod():
                 for bucket in mod.spec.buckets:
                     self._require_ports(_outputs(bucket.actions))
-                draft.lowering = None
+                draft.checks = None
             case MeterMod():
-                draft.lowering = None
+                draft.checks = None
             case ObserverMod(observer, add=True) if observer.match.program is not None:
                 self.program(observer.match.program)
         draft.change(mod, RemovalReason.GROUP_DELETE if isinstance(mod, GroupMod) else RemovalReason.DELETE)
