@@ -4,7 +4,7 @@ body's class."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, TypeVar, cast
 
@@ -575,19 +575,24 @@ class MultipartPart:
             raise malformed(f"multipart type {number}, flags {value.flags}: not 16 bits each") from None
 
 
-def split(body: ReplyBody, limit: int = PART_LIMIT) -> Iterator[MultipartReply]:
+def split(
+    body: ReplyBody, limit: int = PART_LIMIT, entries: Iterable[object] | None = None
+) -> Iterator[MultipartReply]:
     """The parts of an answer, at least one, all but the last flagged as MORE.
 
     A body with `entries` is divided between them so that no part has a body beyond `limit` bytes; other fields stand
-    in every part. Raises LimitExceeded for an entry that fits into no part.
+    in every part. `entries` take the place of the body's; they are taken as parts are, so that not all of them have to
+    be there at once. Raises LimitExceeded for an entry that fits into no part.
     """
-    for part, flags in divide(body, REPLIES, limit):
+    for part, flags in divide(body, REPLIES, limit, entries):
         yield MultipartReply(part, flags)
 
 
-def divide(body: AnyBody, family: Family, limit: int) -> Iterator[tuple[AnyBody, int]]:
+def divide(
+    body: AnyBody, family: Family, limit: int, entries: Iterable[object] | None = None
+) -> Iterator[tuple[AnyBody, int]]:
     """What `split` makes of a body of `family`, with the flags of each part."""
-    entries = getattr(body, "entries", ())
+    entries = getattr(body, "entries", ()) if entries is None else entries
     group: list[Any] = []
     if entries:
         part = family.parts[family.number(body)]

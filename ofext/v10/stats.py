@@ -3,7 +3,7 @@ from the body's class. OFPST_PORT_DESC is of OpenFlow 1.3; Open vSwitch has it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -315,7 +315,7 @@ REQUEST_PART: Final = MultipartPart(REQUESTS, StatsRequest, head="HH")
 REPLY_PART: Final = MultipartPart(REPLIES, StatsReply, head="HH")
 
 
-def split(body: ReplyBody, limit: int = PART_LIMIT) -> Iterator[StatsReply]:
+def split(body: ReplyBody, limit: int = PART_LIMIT, entries: Iterable[object] | None = None) -> Iterator[StatsReply]:
     """The parts of an answer, as `ofext.multipart.split` makes them."""
-    for part, flags in divide(body, REPLIES, limit):
+    for part, flags in divide(body, REPLIES, limit, entries):
         yield StatsReply(part, flags)

@@ -136,7 +136,7 @@ class Tables:
         added, removed = [], []
         for (table, key), before in journal.entries.items():
             now = self._rules[table].get(key)
-            if now is before:
+            if now == before:
                 continue
             if before is not None:
                 removed.append(before)

@@ -40,6 +40,12 @@ from oko.flow.rule import Rule
 LAST_METER: Final = 0xFFFF0000
 """OFPM_MAX (OpenFlow 1.3.5, 7.3.4.4)."""
 
+ACTION_LIMIT: Final = 1024
+"""Actions of a rule, and of all buckets of a group. An action takes at most 24 bytes of a message and a bucket 16 more,
+so that with these limits every rule and group can be described in one entry of a multipart reply (60 KiB)."""
+BUCKET_LIMIT: Final = 2048
+"""Buckets of a group."""
+
 _TPIDS: Final = (0x8100, 0x88A8)
 _MPLS_TYPES: Final = (0x8847, 0x8848)
 _OUTPUTS: Final = frozenset((IN_PORT, FLOOD, ALL, CONTROLLER, LOCAL))
@@ -68,6 +74,7 @@ def _check_instructions(table: int, instructions: tuple[Instruction, ...]) -> No
             "a rule has each kind of instruction at most once: " + ", ".join(k.__name__ for k in INSTRUCTION_ORDER),
             reason="unsup-inst",
         )
+    _check_number(sum(len(item.actions) for item in instructions if isinstance(item, ApplyActions | WriteActions)))
     for instruction in instructions:
         if isinstance(instruction, GotoTable) and not table < instruction.table <= LAST_TABLE:
             raise BadInstruction(
@@ -119,6 +126,11 @@ def check_group(spec: GroupSpec) -> None:
         raise BadGroup(
             f"group {spec.number} is indirect and has {len(spec.buckets)} buckets: it has one", reason="invalid-group"
         )
+    if len(spec.buckets) > BUCKET_LIMIT:
+        raise BadGroup(
+            f"group {spec.number} has {len(spec.buckets)} buckets: {BUCKET_LIMIT} is the most", reason="out-of-buckets"
+        )
+    _check_number(sum(len(bucket.actions) for bucket in spec.buckets))
     for bucket in spec.buckets:
         watches = bucket.watch_port is not None or bucket.watch_group is not None
         if watches and spec.type in (GroupType.ALL, GroupType.INDIRECT):
@@ -148,6 +160,14 @@ def check_meter(spec: MeterSpec) -> None:
             raise BadMeter(f"meter {spec.number}: the rate {band.rate} exceeds 32 bits", reason="bad-rate")
         if band.burst >> 32:
             raise BadMeter(f"meter {spec.number}: the burst {band.burst} exceeds 32 bits", reason="bad-burst")
+
+
+def _check_number(actions: int) -> None:
+    """Raises BadAction."""
+    if actions > ACTION_LIMIT:
+        raise BadAction(
+            f"{actions} actions: {ACTION_LIMIT} is the most for a rule, or all buckets of a group", reason="too-many"
+        )
 
 
 def _check_argument(what: str, value: int, allowed: bool, instead: str) -> None:

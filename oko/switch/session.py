@@ -374,7 +374,7 @@ class Session:
         if isinstance(body, ListRequest):
             yield from split(self._extension.report(body))
         else:
-            yield from split(self._statistics.report(body))
+            yield from self._statistics.answer(body)
 
     # ---- what nobody asked for
 

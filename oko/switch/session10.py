@@ -61,6 +61,7 @@ from ofext.v10.stats import (
     QueueStatsRequest,
     ReplyBody,
     RequestBody,
+    StatsReply,
     StatsRequest,
     TableStats,
     TableStatsReply,
@@ -150,7 +151,7 @@ class Session10:
             case StatsRequest(body, flags):
                 if flags & MULTIPART_MORE:
                     raise refused("bad-request/bad-multipart", "requests have one part here")
-                yield from split(self._report(body))
+                yield from self._stats(body)
             case FeaturesRequest():
                 yield self._features()
             case PacketOut():
@@ -205,6 +206,16 @@ class Session10:
         assert isinstance(joined, kind)
         return joined
 
+    def _stats(self, body: RequestBody) -> Iterator[StatsReply]:
+        """The parts of an answer; flows are written as their part is taken."""
+        match body:
+            case FlowStatsRequest():
+                yield from split(FlowStatsReply(), entries=self._flows(body, write_flow_stats))
+            case NxmFlowStatsRequest():
+                yield from split(NxmFlowStatsReply(), entries=self._flows(body, write_nxm_flow_stats))
+            case _:
+                yield from split(self._report(body))
+
     def _report(self, body: RequestBody) -> ReplyBody:
         match body:
             case multipart.DescRequest():
@@ -227,10 +238,6 @@ class Session10:
                     multipart.QueueStatsReply,
                 )
                 return QueueStatsReply()
-            case FlowStatsRequest():
-                return FlowStatsReply(tuple(self._flows(body, write_flow_stats)))
-            case NxmFlowStatsRequest():
-                return NxmFlowStatsReply(tuple(self._flows(body, write_nxm_flow_stats)))
             case AggregateRequest():
                 return multipart.Aggregate(*_sums(self._flows(body, write_flow_stats)))
             case NxmAggregateRequest():

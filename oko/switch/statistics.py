@@ -46,6 +46,7 @@ from ofext.multipart import (
     MeterStats,
     MeterStatsReply,
     MeterStatsRequest,
+    MultipartReply,
     PortDescReply,
     PortDescRequest,
     PortStatsReply,
@@ -59,6 +60,7 @@ from ofext.multipart import (
     TableStats,
     TableStatsReply,
     TableStatsRequest,
+    split,
 )
 from oko.compiler.meter import METER_LIMIT
 from oko.flow.action import LAST_GROUP, LAST_TABLE, Group, Meter
@@ -89,13 +91,20 @@ class Statistics:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
 
-    def report(self, body: RequestBody) -> ReplyBody:
-        """The answer to a request of OpenFlow's own. Raises ProtocolError for what is not there, KernelError."""
+    def answer(self, body: RequestBody) -> Iterator[MultipartReply]:
+        """The parts of the answer to a request of OpenFlow's own. Flows are those that there are when the first part is
+        taken, and are written as their part is. Raises ProtocolError for what is not there,
+        KernelError."""
+        if isinstance(body, FlowStatsRequest):
+            yield from split(FlowStatsReply(), entries=self._flows(body))
+        else:
+            yield from split(self._report(body))
+
+    def _report(self, body: RequestBody) -> ReplyBody:
+        """The answer to any other request."""
         match body:
             case DescRequest():
                 return Desc("Oko", "XDP", oko.__version__, "", self._bridge.name)
-            case FlowStatsRequest():
-                return FlowStatsReply(tuple(self._flows(body)))
             case AggregateRequest():
                 return self._aggregate(body)
             case TableStatsRequest():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,21 @@ def test_parts_are_filled() -> None:
     flow = FlowStats(*range(10))
     parts = list(split(FlowStatsReply((flow,) * 3000)))
     assert len(parts) == -(-3000 // (PART_LIMIT // 56))
+
+
+def test_entries_are_taken_as_parts_are() -> None:
+    taken = []
+
+    def flows() -> Iterator[FlowStats]:
+        for number in range(3000):
+            taken.append(number)
+            yield FlowStats(*range(9), number)
+
+    parts = split(FlowStatsReply(), entries=flows())
+    first = next(parts)
+    assert len(taken) == len(cast(FlowStatsReply, first.body).entries) + 1 < 1200
+    assert join([first, *parts]) == FlowStatsReply(tuple(FlowStats(*range(9), number) for number in range(3000)))
+    assert list(split(FlowStatsReply(), entries=iter(()))) == [MultipartReply(FlowStatsReply())]
 
 
 @pytest.mark.parametrize(

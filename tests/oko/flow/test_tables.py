@@ -35,13 +35,16 @@ from oko.flow.action import (
     WriteActions,
     WriteMetadata,
 )
+from oko.flow.change import Change
 from oko.flow.fields import BY_NAME
 from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
+from oko.flow.match import Match
 from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
 from oko.flow.observer import Observer
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import BUCKETS_REACHED, GROUP_DEPTH, Tables
 from oko.flow.text import parse_rule, parse_selection, print_rule
+from oko.flow.validity import ACTION_LIMIT, BUCKET_LIMIT
 from tests.oko.flow.written import bucket, group, match, meter, rule, tables_of
 
 
@@ -823,3 +826,43 @@ def test_restored_tables_go_on_as_the_others() -> None:
         each.apply(add("in_port=10,actions=drop"), now=9)
     assert list(restored) == list(tables)
     assert (restored.slots, restored.groups) == (tables.slots, tables.groups)
+
+
+FULL = (Output(1),) * ACTION_LIMIT
+TOO_LARGE: dict[str, tuple[Change, type[FlowError], str]] = {
+    "applied": (FlowMod(Command.ADD, Rule(Match(), (ApplyActions((*FULL, Output(1))),))), BadAction, "too-many"),
+    "applied and written": (
+        FlowMod(Command.ADD, Rule(Match(), (ApplyActions(FULL), WriteActions((Output(1),))))),
+        BadAction,
+        "too-many",
+    ),
+    "buckets": (
+        GroupMod(GroupCommand.ADD, GroupSpec(1, GroupType.ALL, (Bucket(),) * (BUCKET_LIMIT + 1))),
+        BadGroup,
+        "out-of-buckets",
+    ),
+    "actions of buckets": (
+        GroupMod(GroupCommand.ADD, GroupSpec(1, GroupType.ALL, (Bucket(FULL), Bucket((Output(1),))))),
+        BadAction,
+        "too-many",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mod", "kind", "reason"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_no_reply_can_describe_is_refused(mod: Change, kind: type[FlowError], reason: str) -> None:
+    tables = Tables()
+    with pytest.raises(kind, match="is the most") as raised:
+        tables.change(mod)
+    assert raised.value.reason == reason
+    assert not tables.groups
+    assert not list(tables)
+
+
+def test_the_largest_rule_and_group_are_taken() -> None:
+    """`tests/oko/switch/test_wire.py` has them described."""
+    tables = tables_of(Rule(Match(), (ApplyActions(FULL),)))
+    tables.change(
+        GroupMod(GroupCommand.ADD, GroupSpec(1, GroupType.ALL, (Bucket(FULL), *(Bucket(),) * (BUCKET_LIMIT - 1))))
+    )
+    assert (len(tables), len(tables.groups)) == (1, 1)

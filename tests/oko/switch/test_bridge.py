@@ -24,7 +24,7 @@ from oko.switch.datapath import Count
 from oko.switch.loaded_image import LoadedImage
 from oko.switch.timeouts import SECOND, RemovalReason
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import Rig
+from tests.oko.switch.conftest import Compile, Rig
 
 pytestmark = pytest.mark.needs_bpf
 

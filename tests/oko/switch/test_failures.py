@@ -106,8 +106,8 @@ def an_image_too_complex(rig: Rig, counting: Compile, path: Path) -> Change:
 
 
 def an_image_too_long(rig: Rig, counting: Compile, path: Path) -> Change:
-    buckets = ",".join(f"bucket=output:{n % 2 + 1}" for n in range(2000))
-    groups = range(1, INSTRUCTION_LIMIT // 40_000 + 1)
+    buckets = ",".join(f"bucket=output:{n % 2 + 1}" for n in range(1000))
+    groups = range(1, INSTRUCTION_LIMIT // 20_000 + 1)
     assert rig.add_groups(*(f"group_id={number},type=select,{buckets}" for number in groups)) == []
     # Written to the set, groups take instructions of their own each; applied, they share them.
     rules = (f"priority=9,in_port=2,dl_type=0x880{n},actions=write_actions(group:{n}),goto_table:1" for n in groups)

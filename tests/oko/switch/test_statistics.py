@@ -41,8 +41,11 @@ from ofext.multipart import (
     TableFeaturesRequest,
     TableStatsReply,
     TableStatsRequest,
+    join,
 )
+from oko.flow.tables import Tables
 from oko.flow.text import parse_flow_mod
+from oko.switch.statistics import Statistics
 from oko.switch.table_features import table_features
 from tests.oko.kernel.waiting import wait_until
 from tests.oko.switch.conftest import Rig
@@ -233,3 +236,21 @@ def test_meters(rig: Rig, peer: Peer) -> None:
     assert peer.report(MeterFeaturesRequest()) == MeterFeatures(1024, 1 << 1, 15, 4, 0)
     for request in (MeterStatsRequest(3), MeterConfigRequest(3)):
         assert peer.refusals(MultipartRequest(request)) == ["meter-mod-failed/unknown-meter"]
+
+
+def test_what_is_not_there_is_not_looked_for(rig: Rig, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for an absent group or meter does not walk over the rules."""
+    monkeypatch.setattr(Tables, "__iter__", None)
+    assert peer.report(GroupStatsRequest(3)) == GroupStatsReply()
+    assert peer.refusals(MultipartRequest(MeterStatsRequest(3))) == ["meter-mod-failed/unknown-meter"]
+
+
+def test_flows_are_written_part_by_part(rig: Rig, peer: Peer) -> None:
+    """And they are those that there were in the beginning."""
+    assert rig.add(*(f"priority={number},actions=drop" for number in range(1, 1501))) == []
+    parts = Statistics(rig.bridge).answer(FlowStatsRequest())
+    first = next(parts)
+    assert rig.delete("") == []
+    body = join([first, *parts])
+    assert isinstance(body, FlowStatsReply)
+    assert [flow.priority for flow in body.entries] == [*range(1500, 0, -1)]

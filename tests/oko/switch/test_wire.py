@@ -14,10 +14,13 @@ from ofext.bands import DropBand, DscpRemarkBand
 from ofext.buckets import Bucket as WireBucket
 from ofext.constants import GROUP_ALL, METER_ALL, MeterFlag
 from ofext.messages import Message, decode, encode
+from ofext.multipart import FlowStats, FlowStatsReply, GroupDesc, GroupDescReply, split
+from ofext.oxm import Oxm
 from oko.errors import FlowError, ProtocolError
-from oko.flow.action import Output
+from oko.flow.action import ApplyActions, GotoTable, Meter, Output, SetField, WriteMetadata
 from oko.flow.change import Change
-from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
+from oko.flow.fields import BY_NAME, FIELDS
+from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.group_text import parse_group
 from oko.flow.match import Match
 from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
@@ -25,17 +28,20 @@ from oko.flow.meter_text import parse_meter
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.text import parse_rule
+from oko.flow.validity import ACTION_LIMIT, BUCKET_LIMIT
 from oko.switch.wire import (
     ChangeMessage,
     meter_flags,
     read_change,
     read_flow_mod,
     read_meter_mod,
+    write_buckets,
     write_flow_mod,
     write_group_mod,
     write_meter_mod,
     write_observer_mod,
 )
+from oko.switch.wire_action import write_instructions
 from tests.ofext.oracles import needs_ovs_ofctl
 from tests.oko.flow.strategies import groups, matches, meters, rules
 
@@ -226,3 +232,16 @@ def test_open_vswitch_reads_our_groups(text: str) -> None:
 def test_open_vswitch_reads_our_meters(text: str) -> None:
     spec = parse_meter(text)
     assert parse_meter(printed(MeterMod(MeterCommand.ADD, spec))) == spec
+
+
+def test_the_largest_rules_and_groups_can_be_described() -> None:
+    """Of what `oko.flow.validity` lets in, with the actions that take the most bytes."""
+    actions = (SetField(BY_NAME["ipv6_src"], 1),) * ACTION_LIMIT
+    sizes = [(field, (field.bits + 7) // 8) for field in FIELDS]
+    every = tuple(Oxm(f.oxm_class, f.oxm_field, bytes(n), bytes(n), f.experimenter) for f, n in sizes)
+    instructions = write_instructions((Meter(1), ApplyActions(actions), WriteMetadata(1, 1), GotoTable(1)))
+    (flows,) = split(FlowStatsReply((FlowStats(*range(10), every, instructions),)))
+    buckets = write_buckets(GroupSpec(1, GroupType.ALL, (Bucket(actions), *(Bucket(),) * (BUCKET_LIMIT - 1))))
+    (groups,) = split(GroupDescReply((GroupDesc(0, 1, buckets),)))
+    assert encode(flows)
+    assert encode(groups)
