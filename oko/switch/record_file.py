@@ -7,6 +7,7 @@ what was cut off is ever taken for the end.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -144,10 +145,14 @@ class RecordFile:
             _mark(file, False)
 
     def sync(self) -> None:
-        """Let everything that was appended reach the disk (fsync(2)), which may take long. Raises OSError."""
+        """Let everything that was appended reach the disk (fsync(2)), which may take long. Raises OSError, as it does
+        for a file that another thread has closed."""
+        descriptor = self._fd
+        if descriptor < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self.unsynced = False
         try:
-            os.fsync(self._fd)
+            os.fsync(descriptor)
         except OSError:
             self.unsynced = True
             raise

@@ -69,7 +69,7 @@ class ConnectionSettings(_Section):
 
     endpoint: Annotated[Endpoint, _text(Endpoint, Endpoint.parse)]
     may_load: StrictBool = False
-    """Whether its peers may load programs, write their maps and set observers."""
+    """Whether its peers may load programs, write their maps, set observers and subscribe to events."""
 
 
 class TlsSettings(_Section):

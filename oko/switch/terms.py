@@ -8,9 +8,9 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """`peer` is what the log calls it. `may_load`: whether it may change what only the extension can: load programs,
-    write their maps, set observers. `probe`: seconds of silence after which it is asked for an echo, and after as many
-    again is given up; None never."""
+    """`peer` is what the log calls it. `may_load`: whether it may do what is the extension's: load programs, write
+    their maps, set observers, subscribe to events. `probe`: seconds of silence after which it is asked for an echo, and
+    after as many again is given up; None never."""
 
     peer: str
     may_load: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -23,6 +23,7 @@ from ofext.extension import (
     ObserverEntry,
     ProgramEntry,
 )
+from oko.switch.session import _Loading
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "openflow-extension.md").read_text()
 COMMAND_OFFSET = 16
@@ -68,6 +69,11 @@ def test_offsets(name: str) -> None:
 def test_types_of_commands() -> None:
     numbers = {int(row[0]): row[1] for row in rows(section("Commands"))}
     assert numbers == {number: cls.__name__ for cls, number in COMMANDS.numbers.items()}
+
+
+def test_what_needs_the_right_to_load() -> None:
+    needed = {row[1]: row[4] for row in rows(section("Commands"))}
+    assert {name for name, need in needed.items() if need == "yes"} == {cls.__name__ for cls in get_args(_Loading)}
 
 
 def test_types_of_lists() -> None:

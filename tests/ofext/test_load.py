@@ -96,7 +96,7 @@ def test_loads_of_all_connections_share_a_budget() -> None:
     assert assemblers[2].feed(first) is None, "one has come to its end"
     assemblers[1].give_up()
     assert assemblers[0].feed(first) is None, "one was given up"
-    with pytest.raises(LoadError, match="load-out-of-order|no beginning|expected offset"):
+    with pytest.raises(LoadError, match="expected offset 1000"):
         assemblers[0].feed(rest[1])
     assert assemblers[1].feed(first) is None, "one has failed"
     assert assemblers[1].feed(first) is None, "a load that begins anew takes its own room"

@@ -165,7 +165,10 @@ def test_who_may_load_is_a_matter_of_the_endpoint(
             connections=[{"endpoint": f"ptcp:{port}", "may_load": may} for may, port in ports.items()],
         )
     said = [re.sub(r"127\.0\.0\.1:\d+$|127\.0\.0\.1:\d+(?=: [rl])", "X", record.message) for record in caplog.records]
-    assert f"ptcp:{ports[False]}:127.0.0.1 from X: refused: ProgramLoad" in said
+    program = f"program 1, name counter, sha256 {load.digest.hex()}"
+    assert any(
+        line.startswith(f"ptcp:{ports[False]}:127.0.0.1 from X: load: {program}: ProgramLoad: ") for line in said
+    )
     assert (
         f"ptcp:{ports[True]}:127.0.0.1 from X: load: program 1, name counter, sha256 {load.digest.hex()}: done" in said
     )
@@ -237,13 +240,61 @@ def test_controllers_are_connected_to(rig: Rig, tmp_path: Path, secure: bool) ->
 
 def test_more_peers_than_may_connect(rig: Rig, tmp_path: Path) -> None:
     async def body(_agent: Agent) -> None:
-        first = await connected(*await asyncio.open_unix_connection(tmp_path / "mgmt"))
-        reader, writer = await asyncio.open_unix_connection(tmp_path / "mgmt")
+        first = await connected(*await asyncio.open_unix_connection(tmp_path / "other"))
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "other")
         assert await heard_from(reader) == b""
         writer.close()
+        for _ in range(2):
+            await connected(*await asyncio.open_unix_connection(tmp_path / "mgmt"))
         assert await first.ask() == []
 
-    serve(rig, tmp_path / "mgmt", body, max_connections=1)
+    serve(rig, tmp_path / "mgmt", body, connections=[{"endpoint": f"punix:{tmp_path / 'other'}"}], max_connections=1)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["ptcp", "pssl"])
+def test_peers_that_say_nothing_keep_nobody_out(
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture, secure: bool
+) -> None:
+    port = free_port()
+    authority = Authority(tmp_path)
+    ours, theirs = authority.sign("switch"), authority.sign("controller")
+
+    async def body(_agent: Agent) -> None:
+        silent = [await asyncio.open_connection(HOST, port) for _ in range(8)]
+        WRITERS.extend(writer for _, writer in silent)
+        context = theirs.context(server=False) if secure else None
+        for _ in range(8):
+            await connected(*await asyncio.open_connection(HOST, port, ssl=context))
+        for reader, _ in silent[:-1]:
+            await heard_from(reader)
+
+    serve(
+        rig,
+        tmp_path / "mgmt",
+        body,
+        connections=[{"endpoint": f"{'pssl' if secure else 'ptcp'}:{port}"}],
+        tls={name: getattr(ours, name) for name in ("private_key", "certificate", "ca_certificate")},
+        max_connections=8,
+        inactivity_probe=20.0,
+    )
+    assert sum("it has said nothing" in record.message for record in caplog.records) == 7, "the last has a place"
+
+
+def test_loads_of_all_connections_share_a_budget(rig: Rig, tmp_path: Path, counting: Compile) -> None:
+    elf = counting()
+    first, *rest = chunks(1, "counter", elf, size=len(elf) // 2)
+
+    async def body(agent: Agent) -> None:
+        one, other = [await connected(*await asyncio.open_unix_connection(tmp_path / "mgmt")) for _ in range(2)]
+        assert await one.ask(first) == []
+        assert [error_name(answer) for answer in await other.ask(first)] == ["too-many-loads"]
+        one.writer.close()
+        while agent.connections != 1:
+            await asyncio.sleep(0)
+        assert len(await other.ask(first, *rest)) == 1
+        assert [loaded.name for loaded, _, _ in rig.bridge.programs()] == ["counter"]
+
+    serve(rig, tmp_path / "mgmt", body, limits={"all_object_bytes": 1})
 
 
 def test_an_endpoint_that_cannot_be_listened_at(rig: Rig, tmp_path: Path) -> None:
@@ -257,3 +308,17 @@ def test_an_endpoint_that_cannot_be_listened_at(rig: Rig, tmp_path: Path) -> Non
         with rig.inside(lambda: socket.create_server((HOST, 7000))), pytest.raises(SettingsError, match=complaint):
             serve(rig, tmp_path / "mgmt", body, connections=[{"endpoint": endpoint}])
         assert not (tmp_path / "mgmt").exists()
+
+
+def test_only_sockets_are_replaced(rig: Rig, tmp_path: Path) -> None:
+    async def body(_agent: Agent) -> None:
+        await connected(*await asyncio.open_unix_connection(tmp_path / "other"))
+
+    connections = [{"endpoint": f"punix:{tmp_path / 'other'}"}]
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "other"))
+    serve(rig, tmp_path / "mgmt", body, connections=connections)
+    (tmp_path / "other").write_text("precious")
+    with pytest.raises(SettingsError, match="other is there, and no socket"):
+        serve(rig, tmp_path / "mgmt", body, connections=connections)
+    assert (tmp_path / "other").read_text() == "precious"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -12,7 +13,7 @@ from ofext.constants import VERSION
 from ofext.framing import Splitter
 from ofext.messages import BarrierReply, BarrierRequest, EchoReply, EchoRequest, FlowRemoved, Hello, decode, encode
 from ofext.multipart import FlowStatsRequest, MultipartRequest
-from oko.errors import OkoError
+from oko.errors import LimitExceeded, OkoError
 from oko.flow.change import Change
 from oko.flow.text import parse_selection
 from oko.switch import connection
@@ -231,3 +232,70 @@ def test_changes_are_made_together_in_portions(rig: Rig, monkeypatch: pytest.Mon
     rig.inside(lambda: asyncio.run(serve(rig, encode(Hello(), 1), *adds, encode(BarrierRequest(), 1), *adds[:9])))
     assert portions == [64, 36, 9]
     assert len(rig.bridge.tables) == 100
+
+
+def test_a_peer_that_has_ended_its_half_and_does_not_read_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FAREWELL", 0.05)
+
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        _, writer = streams
+        writer.write(encode(Hello(), 1) + encode(EchoRequest(bytes(60_000)), 2))
+        writer.write_eof()
+        await served
+
+    talk(rig, peer)
+
+
+def test_a_peer_that_reads_is_kept_while_okod_is_busy(rig: Rig) -> None:
+    probe = 0.1
+    backlogs: list[Callable[[], int]] = []
+
+    def session(send: Callable[[bytes], None], backlog: Callable[[], int]) -> Session:
+        backlogs.append(backlog)
+        return Session(rig.bridge, Roles(), send, backlog)
+
+    async def scenario() -> None:
+        here, there = socket.socketpair()
+        streams = await asyncio.open_connection(sock=here)
+        served = asyncio.ensure_future(converse(session, Terms("somebody", probe=probe), *streams, lambda: None))
+        reader, writer = await asyncio.open_connection(sock=there, limit=1024)
+        echoes = encode(Hello(), 1) + encode(EchoRequest(bytes(60_000)), 2) * 16
+        writer.write(echoes + encode(BarrierRequest(), 3))
+        before = -1
+        while not backlogs or backlogs[0]() < 1 << 16 or backlogs[0]() != before:
+            before = backlogs[0]() if backlogs else -1
+            for _ in range(10):  # Enough turns for more to be answered, if okod went on.
+                await asyncio.sleep(0)
+        time.sleep(3 * probe)  # What another peer's message takes.
+        assert sum(isinstance(message, EchoReply) for message in await hear(reader, BarrierReply())) == 16
+        writer.close()
+        await served
+
+    async def in_time() -> None:
+        async with asyncio.timeout(20):
+            await scenario()
+
+    rig.inside(lambda: asyncio.run(in_time()))
+
+
+def test_a_peer_that_is_not_admitted_is_not_listened_to(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def introduced() -> None:
+        raise LimitExceeded("connections", 1, 1)
+
+    async def scenario() -> None:
+        here, there = socket.socketpair()
+        streams = await asyncio.open_connection(sock=here)
+        session = partial(Session, rig.bridge, Roles())
+        served = asyncio.ensure_future(converse(session, A_PEER, *streams, lambda: None, introduced))
+        reader, writer = await asyncio.open_connection(sock=there)
+        writer.write(encode(Hello(), 1) + encode(EchoRequest(b"x"), 2))
+        heard = await reader.read()
+        assert [decode(message)[0] for message in Splitter().feed(heard)] == [decode(greeting)[0]]
+        writer.close()
+        await served
+
+    greeting = Session(rig.bridge, Roles(), lambda _: None).greeting()
+    rig.inside(lambda: asyncio.run(asyncio.wait_for(scenario(), 20)))
+    assert [record.message for record in caplog.records] == [
+        "a peer: the connection ended: connections: 1 used, limit 1"
+    ]

@@ -105,7 +105,7 @@ def test_metrics_that_cannot_be_read(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails() -> int:
-        raise KernelError("the drops cannot be read", errno.EIO)
+        raise KernelError("the drops cannot be read", errno=errno.EIO)
 
     rig.inside(lambda: os.system("ip link set lo up"))
     monkeypatch.setattr(rig.bridge, "lost_packet_ins", fails)
