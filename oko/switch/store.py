@@ -189,6 +189,7 @@ class Store:
                 if number > self._number:
                     self._file("journal", number).unlink()
             self._begin_journal()
+            _sync_names(self.path)
         except OSError as error:
             if error.errno not in _FULL:
                 where = error.filename or self.path
@@ -369,6 +370,7 @@ class Store:
                     file.flush()
                     os.fsync(file.fileno())
                 draft.rename(path)
+                _sync_names(path.parent)
             finally:
                 draft.unlink(missing_ok=True)
             del self._objects[digest]
@@ -378,11 +380,7 @@ class Store:
         journal = self._journal
         if journal is not None and journal.unsynced:
             journal.sync()
-        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync_names(self.path)
 
     # ---- names
 
@@ -401,6 +399,15 @@ class Store:
 
     def _object(self, digest: bytes) -> Path:
         return self.path / "programs" / f"{digest.hex()}.o"
+
+
+def _sync_names(path: Path) -> None:
+    """Let the names in a directory reach the disk. Raises OSError."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _elsewhere(work: Callable[[], None]) -> Steps:

@@ -94,6 +94,18 @@ def test_everything_is_there(switch: Switch, number: signal.Signals) -> None:
     wait_until(lambda: added.search(switch.output("oko", "flow", "list", BRIDGE)) is not None)
 
 
+def test_what_packet_outs_counted_outlives_a_clean_end(switch: Switch) -> None:
+    """It is counted outside of the kernel's map, and no change comes afterwards to be written down with."""
+    okod = switch.start(*ALL_PORTS)
+    first = Controller(switch.rundir.socket(BRIDGE))
+    first.add_group("group_id=7,type=indirect,bucket=output:2")
+    first.packet_out("group:7", frame(), 3)
+    first.close()
+    switch.assert_received([frame()], at=[2])
+    again(switch, okod, *ALL_PORTS, by=signal.SIGTERM)
+    assert "n_packets=1," in switch.output("oko", "group", "list", BRIDGE)
+
+
 def test_after_a_reboot(switch: Switch) -> None:
     """bpffs and the run directory are empty then."""
     okod = switch.start(*ALL_PORTS)
@@ -147,16 +159,21 @@ def test_a_damaged_file(switch: Switch) -> None:
     switch.ip(SWITCH, "link set p3 up")
     switch.wires[1].send(frame(1))
     switch.assert_received([frame(1)], at=[2])
-    controller = switch.controller = Controller(switch.rundir.socket(BRIDGE))
-    controller.add("in_port=2,actions=output:3")
-    switch.wires[1].send(frame(2))
-    switch.wires[2].send(frame(3))
-    switch.assert_received([frame(3)], at=[3])
     (place,) = switch.statedir.glob("br0.bad-*")
     assert (place / journal.name).read_bytes() == content
     log = logged(okod)
     assert f"its flows and programs are not restored: {journal}: the record at byte " in log
     assert f"all is kept at {place}" in log
+    # Nor does the next okod know them.
+    okod = switch.start(*ALL_PORTS)
+    switch.wires[1].send(frame(1))
+    switch.assert_received([frame(1)], at=[2])
+    controller = switch.controller = Controller(switch.rundir.socket(BRIDGE))
+    controller.add("in_port=2,actions=output:3")
+    switch.wires[1].send(frame(2))
+    switch.wires[2].send(frame(3))
+    switch.assert_received([frame(3)], at=[3])
+    assert "its tables are not known: packets are decided as before until they are changed" in logged(okod)
     # What was changed since is known again.
     switch.start(*ALL_PORTS)
     assert "in_port=2 actions=output:3" in switch.output("oko", "flow", "list", BRIDGE)

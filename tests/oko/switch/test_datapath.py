@@ -11,6 +11,7 @@ from oko.flow.rule import Command, FlowMod
 from oko.flow.text import parse_rule, parse_selection
 from oko.kernel.grace import wait_for_programs
 from oko.kernel.interface import interface
+from oko.kernel.maps import Map
 from oko.switch import datapath
 from oko.switch.datapath import Count, Datapath, take_down
 from oko.switch.objects import read_runtime, read_stub
@@ -151,6 +152,24 @@ def test_counters_survive_their_growth(rig: Rig) -> None:
     wait_until(lambda: rig.won(AT_TARGET) == Count(8, 8 * FRAME))
     assert rig.add(*hosts(1100, 1100)) == []
     assert rig.won(AT_TARGET) == Count(8, 8 * FRAME)
+
+
+def test_counters_that_cannot_be_read_cost_their_counts_only(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.attach()
+    assert rig.add(TO_TARGET) == []
+
+    def fail(_map: Map) -> None:
+        raise KernelError("reading the map counters", errno=5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Map, "items_percpu", fail)
+        assert rig.add(*hosts(0, 1100)) == []
+    assert "what rules have counted up to now is lost, in part or whole: " in caplog.messages[-1]
+    rig.send("h1", TARGET, 3)
+    wait_until(lambda: rig.won(AT_TARGET) == Count(3, 3 * FRAME))
+    assert not list((rig.datapath.pins / "maps").glob("*%new"))
 
 
 @pytest.mark.parametrize("others", [0, 1100], ids=["few rules", "after growth"])

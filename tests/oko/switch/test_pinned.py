@@ -42,8 +42,11 @@ class Kept(Rig):
         return state
 
     def follow(self, state: State | None = None, adoption: Adoption = Adoption.EVERYTHING) -> None:
-        """Let okod be killed, and the next one begin, with this state or what is on disk."""
+        """Let okod be killed, and the next one begin, with this state or what is on disk; that is set aside when
+        nobody knows of which tables the pipeline is."""
         self.datapath.close()
+        if state is None and adoption is Adoption.PIPELINE:
+            Store(self._path).set_aside()
         restored = self.state() if state is None and adoption is Adoption.EVERYTHING else state
         self.datapath = Datapath("br0", self._bpffs, read_stub(), read_runtime(), adoption)
         self._serve(restored)
@@ -54,7 +57,7 @@ class Kept(Rig):
         self.bridge = self.inside(
             lambda: Bridge("br0", self.datapath, read_runtime(), self._ports, state=state, store=store)
         )
-        store.begin()
+        store.begin(inherits=self.datapath.inherits)
         store.count(self.datapath.take_carried())
 
 
@@ -96,16 +99,37 @@ def test_counters_that_have_grown_stay(kept: Kept) -> None:
     assert kept.won(AT_TARGET).packets == 5
 
 
+def pin_counters(kept: Kept) -> int:
+    """Pin a larger map of counters beside the one there is. Returns the packets that it has in slot 0."""
+    with Map.create("counters", 6, 4, 16, 2048) as made:
+        made.update(bytes(4), (3).to_bytes(8, "little") + (180).to_bytes(8, "little"))
+        made.pin(kept.datapath.pins / "maps" / "counters%new")
+        return sum(int.from_bytes(value[:8], "little") for value in made.lookup_percpu(bytes(4)) or ())
+
+
+def test_counters_that_a_load_lets_grow_stay(kept: Kept, counting: Compile) -> None:
+    """Rules that went into the running image are more than its counters are made for when it is compiled anew."""
+    kept.attach()
+    kept.load(counting())
+    assert kept.add(TO_TARGET, "in_port=2,filter_prog=1,actions=drop", *hosts(0, 100)) == []
+    kept.send("h1", TARGET, 5)
+    wait_until(lambda: kept.won(AT_TARGET).packets == 5)
+    pipeline = kept.pipeline()
+    assert kept.add(*hosts(100, 300)) == []
+    assert kept.pipeline() == pipeline
+    kept.load(counting())
+    assert kept.won(AT_TARGET).packets == 5
+    kept.follow()
+    assert kept.won(AT_TARGET).packets == 5
+
+
 def test_killed_while_counters_grew(kept: Kept) -> None:
     """A new map is pinned beside the old one, and nobody knows whether the pipeline counts there already."""
     kept.attach()
     assert kept.add(TO_TARGET) == []
     kept.send("h1", TARGET, 5)
     wait_until(lambda: kept.won(AT_TARGET).packets == 5)
-    with Map.create("counters", 6, 4, 16, 2048) as made:
-        made.update(bytes(4), (3).to_bytes(8, "little") + (180).to_bytes(8, "little"))
-        per_cpu = sum(int.from_bytes(value[:8], "little") for value in made.lookup_percpu(bytes(4)) or ())
-        made.pin(kept.datapath.pins / "maps" / "counters%new")
+    per_cpu = pin_counters(kept)
     kept.follow()
     assert kept.won(AT_TARGET).packets == 5 + per_cpu
     assert not (kept.datapath.pins / "maps" / "counters%new").exists()
@@ -122,6 +146,20 @@ def test_killed_before_it_was_written_down(kept: Kept) -> None:
     wait_until(lambda: kept.won(AT_TARGET).packets == 5)
     kept.follow(before)
     assert list(kept.bridge.tables) == []
+    assert kept.add(TO_TARGET) == []
+    assert kept.won(AT_TARGET) == Count()
+
+
+def test_killed_before_it_was_written_down_while_counters_grew(kept: Kept) -> None:
+    """What the rule has counted is carried from the old counters, and is nobody's all the same."""
+    kept.attach()
+    before = kept.state()
+    assert kept.add(TO_TARGET) == []
+    kept.send("h1", TARGET, 5)
+    wait_until(lambda: kept.won(AT_TARGET).packets == 5)
+    pin_counters(kept)
+    kept.follow(before)
+    assert kept.datapath.carried == {}
     assert kept.add(TO_TARGET) == []
     assert kept.won(AT_TARGET) == Count()
 
@@ -177,11 +215,17 @@ def test_a_map_of_another_shape_begins_anew(kept: Kept, caplog: pytest.LogCaptur
         assert made.value_size == 16
 
 
-def test_unknown_tables_decide_until_there_are_others(kept: Kept) -> None:
+@pytest.mark.parametrize("okods", [1, 2, 3])
+def test_unknown_tables_decide_until_there_are_others(kept: Kept, counting: Compile, okods: int) -> None:
     kept.attach()
     assert kept.add(TO_TARGET) == []
     pipeline = kept.pipeline()
     kept.follow(adoption=Adoption.PIPELINE)
+    for _ in range(1, okods):
+        kept.load(counting())
+        assert kept.state().inherits
+        kept.follow(kept.state(), Adoption.PIPELINE)
+        assert [loaded.name for loaded, _, _ in kept.bridge.programs()] == ["counting"]
     kept.inside(lambda: kept.bridge.refresh_ports(again=True))
     assert (kept.pipeline(), list(kept.bridge.tables), kept.datapath.inherits) == (pipeline, [], True)
     with kept.listening("h2") as received:
@@ -190,6 +234,16 @@ def test_unknown_tables_decide_until_there_are_others(kept: Kept) -> None:
     assert kept.add(*hosts(0, 1)) == []
     assert kept.pipeline() != pipeline
     assert not kept.datapath.inherits
+    assert not kept.state().inherits
     assert kept.won("dl_dst=02:00:00:01:00:00") == Count()
     kept.send("h1", TARGET)
     wait_until(lambda: kept.bridge.drops()[Drop.MISS].packets == 1)
+
+
+def test_a_port_with_another_stub_is_given_back(kept: Kept) -> None:
+    kept.attach()
+    (kept.datapath.pins / "stub").unlink()
+    kept.follow(adoption=Adoption.PIPELINE)
+    kept.datapath.detach("p2")
+    assert kept.add(TO_TARGET) == []
+    assert set(kept.datapath.attached) == {"p1"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import zlib
 from pathlib import Path
 
@@ -100,6 +102,43 @@ def test_other_files(path: Path, magic: bytes, version: int, complaint: str) -> 
     path.write_bytes(checked + zlib.crc32(checked).to_bytes(4, "big") + b"\1")
     with pytest.raises(StateDamaged, match=complaint):
         read(path)
+
+
+def test_a_first_record_is_there_from_the_beginning(path: Path) -> None:
+    file = RecordFile(path, BOOT, 77, b"first")
+    assert (read(path).records, read(path).end) == ((b"first",), file.size)
+    file.append(b"second")
+    file.close()
+    assert read(path).records == (b"first", b"second")
+
+
+def test_what_is_mended_reaches_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, before another file says that it continues this one."""
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda fd: sizes.append(os.fstat(fd).st_size))
+    contents = read(path)
+    with path.open("ab") as file:
+        file.write(b"torn")
+    mend(path, contents)
+    assert sizes == [contents.end]
+
+
+def test_what_did_not_reach_the_disk_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = RecordFile(path, BOOT)
+
+    def refuse(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            file.sync()
+    assert file.unsynced
+    file.sync()
+    assert not file.unsynced
+    file.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file.sync()
 
 
 def test_an_abandoned_file(path: Path) -> None:

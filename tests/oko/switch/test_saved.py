@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from oko.errors import FlowError, ProtocolError
 from oko.flow.rule import Entry
 from oko.switch.datapath import Count
-from oko.switch.saved import ELEMENTS, SavedProgram, SavedRules, read_record, save_counts, save_rules, write_record
+from oko.switch.saved import (
+    ELEMENTS,
+    Element,
+    SavedInherited,
+    SavedProgram,
+    SavedRules,
+    read_record,
+    save_counts,
+    save_rules,
+    write_record,
+)
 from tests.oko.flow.strategies import rules
 
 U32 = st.integers(0, (1 << 32) - 1)
@@ -23,7 +33,12 @@ def test_rules_are_read_as_they_were_written(entry: Entry) -> None:
 
 
 def test_elements_follow_each_other() -> None:
-    elements = [SavedProgram(1, 2, bytes(32), "näme"), save_counts({3: Count(4, 5)}), save_rules((), ())]
+    elements: list[Element] = [
+        SavedProgram(1, 2, bytes(32), "näme"),
+        save_counts({3: Count(4, 5)}),
+        SavedInherited(),
+        save_rules((), ()),
+    ]
     assert list(read_record(write_record(elements))) == elements
 
 

@@ -12,9 +12,12 @@ from oko.switch.datapath import Count
 from oko.switch.saved import (
     Element,
     SavedEnd,
+    SavedInherited,
     SavedProgram,
     SavedUnload,
     save_counts,
+    save_groups,
+    save_meters,
     save_observers,
     save_rules,
 )
@@ -74,3 +77,25 @@ def test_a_whole() -> None:
     made = state(PROGRAM, save_rules((), [ONE, TWO]), SavedEnd(2))
     made.require_whole()
     assert list(made.tables()) == [ONE, TWO]
+
+
+@pytest.mark.parametrize(
+    ("element", "stands"),
+    [
+        pytest.param(PROGRAM, True, id="a program"),
+        pytest.param(save_counts({0: Count(5, 300)}), True, id="counts"),
+        pytest.param(SavedEnd(0), True, id="the end of a snapshot"),
+        pytest.param(save_rules((), [ONE]), False, id="rules"),
+        pytest.param(save_groups({}), False, id="groups"),
+        pytest.param(save_meters({}), False, id="meters"),
+        pytest.param(save_observers(()), False, id="observers"),
+    ],
+)
+def test_unknown_tables_are_so_until_some_are_written(element: Element, stands: bool) -> None:
+    assert state(SavedInherited(), element).inherits is stands
+
+
+def test_unknown_tables_do_not_outlive_a_boot() -> None:
+    made = state(SavedInherited())
+    made.begin_anew(123)
+    assert not made.inherits

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oko.errors import BridgeError, StateDamaged
+from oko.flow.tables import Tables
 from oko.switch import record_file
+from oko.switch.datapath import Count
+from oko.switch.record_file import RecordFile
 from oko.switch.store import Store, remove
 from tests.oko.switch.history import History, version
 
@@ -92,7 +98,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Histo
     steps = history.store.snapshot(history.tables, history.counts)
     next(steps)
     history.go_on(12)
-    history.store.close()
+    history.store.close({})
     names = [name for name in kept(path) if not name.startswith("programs")]
     assert names == ["journal-2", "journal-3", "snapshot-2", "snapshot.new"]
     yield path, history
@@ -198,6 +204,209 @@ def test_remove(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_counts_are_written_at_the_end(tmp_path: Path) -> None:
+    history = History(tmp_path / "br0", 1)
+    history.store.close({5: Count(2, 120)})
+    state = Store(tmp_path / "br0").read()
+    assert state is not None
+    assert state.counts == history.counts | {5: Count(2, 120)}
+
+
+# ---- tables that nobody knows
+
+
+def read_on(path: Path) -> tuple[Store, bool]:
+    """The next okod's store, begun, and whether the tables were unknown."""
+    store = Store(path)
+    state = store.read()
+    assert state is not None
+    store.begin(inherits=state.inherits)
+    return store, state.inherits
+
+
+def finish(store: Store, tables: Tables) -> None:
+    for work in store.snapshot(tables, {}):
+        if work is not None:
+            work()
+
+
+def test_tables_stay_unknown_however_many_okods_follow(tmp_path: Path) -> None:
+    Store(tmp_path / "br0").begin(inherits=True)
+    store, inherits = read_on(tmp_path / "br0")
+    assert inherits
+    store.load(1, 0, "one", b"one")
+    finish(store, Tables())
+    assert [name for name in kept(tmp_path / "br0") if "-" in name] == ["journal-3", "snapshot-3"]
+    for _ in range(2):
+        store, inherits = read_on(tmp_path / "br0")
+        assert inherits
+
+
+@pytest.mark.parametrize("snapshot", [False, True], ids=["a journal", "a snapshot"])
+def test_any_change_makes_tables_known(tmp_path: Path, snapshot: bool) -> None:
+    """One that changes nothing, too: the pipeline is that of empty tables then."""
+    store = Store(tmp_path / "br0")
+    store.begin(inherits=True)
+    tables = Tables()
+    tables.begin()
+    delta = tables.delta()
+    tables.commit()
+    store.change(delta, tables, {})
+    if snapshot:
+        finish(store, tables)
+    _, inherits = read_on(tmp_path / "br0")
+    assert not inherits
+
+
+# ---- a loss of power
+
+
+class Disk:
+    """What a loss of power leaves of files that are only appended to: what was synced, or as much as there is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._synced: dict[int, bytes] = {}  # by inode
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self._sync)
+
+    def _sync(self, fd: int) -> None:
+        self._fsync(fd)
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            self._synced[status.st_ino] = Path(f"/proc/self/fd/{fd}").read_bytes()
+
+    def lose_power(self, path: Path, copy: Path, random: Random) -> None:
+        """Make of `path` what the next boot may find."""
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(path, copy)
+        for name in kept(path):
+            synced, content = self._synced.get((path / name).stat().st_ino, b""), (path / name).read_bytes()
+            if random.random() < 0.5:
+                (copy / name).write_bytes(synced if content.startswith(synced) else b"")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loss_of_power_costs_no_more_than_the_last_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whatever the disk had of each file, whenever it happens: a state that was there."""
+    disk, random = Disk(monkeypatch), Random(seed)
+    path, copy = tmp_path / "br0", tmp_path / "copy"
+    history = History(path, seed)
+
+    def require_whole() -> None:
+        for _ in range(4):
+            disk.lose_power(path, copy, random)
+            state = Store(copy).read()
+            assert state is None or version(state) in history.versions
+
+    for _ in range(3):
+        history.go_on(5)
+        for work in history.store.snapshot(history.tables, history.counts):
+            require_whole()
+            history.go_on(3)
+            if work is not None:
+                work()
+                history.go_on(1)
+        require_whole()
+        history.go_on(5)
+        history.store = Store(path)  # After a kill.
+        history.store.read()
+        history.store.begin()
+        require_whole()
+
+
+def test_a_program_is_kept_until_the_disk_knows_that_it_is_unloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    path = tmp_path / "br0"
+    store = Store(path)
+    store.begin()
+    store.load(1, 0, "one", b"one")
+    for step, work in enumerate(store.snapshot(Tables(), {})):
+        if step == 0:
+            store.unload(1)
+        if work is not None:
+            work()
+    for seed in range(8):
+        disk.lose_power(path, tmp_path / "copy", Random(seed))
+        assert Store(tmp_path / "copy").read() is not None
+
+
+def test_names_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a journal and of an object file, which not every file system writes with what is in the files."""
+    synced: dict[str, set[str]] = {}
+
+    def fsync(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if path.is_dir():
+            synced[path.name] = {each.name for each in path.iterdir()}
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = Store(tmp_path / "br0")
+    store.begin()
+    store.load(1, 0, "one", b"one")
+    assert synced == {"br0": {"journal-1", "programs"}, "programs": {f"{hashlib.sha256(b'one').hexdigest()}.o"}}
+
+
+def refuse(error: int) -> OSError:
+    return OSError(error, os.strerror(error))
+
+
+def test_a_journal_that_ends_while_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As happens when another thread syncs, and the loop finds the disk full."""
+    history = History(tmp_path / "br0", 1)
+
+    def append(_file: RecordFile, _record: bytes) -> None:
+        raise refuse(errno.ENOSPC)
+
+    def fsync(_fd: int) -> None:
+        monkeypatch.setattr(RecordFile, "append", append)
+        history.store.count({0: Count(1, 60)})
+        raise refuse(errno.EIO)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        history.store.sync()
+    assert caplog.messages[-1] == f"{tmp_path}/br0/journal-1: Input/output error"
+    assert history.store.wants_snapshot
+
+
+@pytest.mark.parametrize("good", range(3))
+def test_a_snapshot_that_does_not_reach_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, good: int
+) -> None:
+    """It ends at whichever sync fails; what was there is there still, and the next one is whole."""
+    path = tmp_path / "br0"
+    history = History(path, 1)
+    _, history.store = history.store, Store(path)
+    history.store.read()
+    history.store.begin()
+    history.go_on(3)
+    left = good
+
+    def fsync(_fd: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise refuse(errno.EIO)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        history.snapshot(changes=2)
+    assert caplog.messages[-1].endswith("Input/output error: the journal grows on")
+    assert history.store.wants_snapshot
+    history.go_on(2)
+    state = Store(path).read()
+    assert state is not None
+    assert version(state) == history.now
+    history.snapshot(changes=1)
+    assert not history.store.wants_snapshot
+
+
 # ---- a disk that is full
 
 
@@ -264,7 +473,7 @@ def test_a_start_with_a_full_disk(small: Path, caplog: pytest.LogCaptureFixture)
     path = small / "br0"
     history = History(path, 4)
     history.go_on(10)
-    history.store.close()
+    history.store.close({})
     ballast = fill(small)
     store = Store(path)
     assert store.read() is not None
