@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -45,6 +46,13 @@ class Vswitch:
         self._switch: subprocess.Popen[bytes] | None = None
         directory.mkdir()
 
+    def _listens(self) -> bool:
+        """Whether the database takes connections: its socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as tried, suppress(OSError):
+            tried.connect(str(self._socket))
+            return True
+        return False
+
     @property
     def remote(self) -> str:
         """The database, as ovs-vsctl's ``--db`` names it."""
@@ -85,7 +93,7 @@ class Vswitch:
         self._server = self._start(
             "ovsdb-server", f"--remote=punix:{self._socket}", f"--unixctl={self.directory}/db.ctl", self._database
         )
-        wait_until(self._socket.exists)
+        wait_until(self._listens)
 
     def stop_database(self) -> None:
         self._server = self._stop(self._server)

@@ -332,26 +332,35 @@ def test_a_group_of_a_thousand_buckets() -> None:
 
 
 def test_data_of_a_list_of_actions() -> None:
-    """Of a bucket there are the end of its share, the slot of its counters and a set of ports; of the group the total
-    and its slot."""
-    most = DATA_LIMIT // 16 - 1
+    """Of a bucket there are the end of its share, the slot of its counters and a set of ports, 16 bytes with the gap; of
+    each group the total and its slot."""
+    most = DATA_LIMIT // 16 - 2 * (GROUPS + 1)
     image = image_of(of_buckets(most), ports=TWO_PORTS)
     (arguments,) = (found for found in image.maps if found.name == "arguments")
     assert arguments.spec.value_size == DATA_LIMIT
     with pytest.raises(
         LimitExceeded, match=rf"bytes of data of one list of actions: \d+ used, limit {DATA_LIMIT}; use"
     ):
-        image_of(of_buckets(most + 1), ports=TWO_PORTS)
+        image_of(of_buckets(DATA_LIMIT // 16), ports=TWO_PORTS)
+
+
+GROUPS = 4
 
 
 def of_buckets(count: int) -> Tables:
-    return tables_of(group(1, GroupType.SELECT, *(bucket(1 + n % 2) for n in range(count))), rule("", Group(1)))
+    """A rule for a group that leads to others, which have so many buckets together: a single one takes fewer."""
+    shares = [range(number, count, GROUPS) for number in range(GROUPS)]
+    groups = [
+        group(2 + number, GroupType.SELECT, *(bucket(1 + n % 2) for n in share)) for number, share in enumerate(shares)
+    ]
+    chained = group(1, GroupType.SELECT, *(bucket(Group(2 + number)) for number in range(GROUPS)))
+    return tables_of(*groups, chained, rule("", Group(1)))
 
 
 def test_data_of_all_actions() -> None:
     """Each takes as much as the longest, as does the group."""
     most = ARGUMENTS_LIMIT // DATA_LIMIT - 1
-    tables = of_buckets(DATA_LIMIT // 16 - 1)
+    tables = of_buckets(DATA_LIMIT // 32)
     for n in range(most):
         tables.change(FlowMod(Command.ADD, parse_rule(f"dl_src={mac(n)},actions=set_field:{mac(n)}->eth_dst,output:1")))
     image = image_of(tables, ports=TWO_PORTS)
