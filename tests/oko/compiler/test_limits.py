@@ -332,8 +332,8 @@ def test_a_group_of_a_thousand_buckets() -> None:
 
 
 def test_data_of_a_list_of_actions() -> None:
-    """Of a bucket there are the end of its share, the slot of its counters and a set of ports, 16 bytes with the gap; of
-    each group the total and its slot."""
+    """Of a bucket there are the end of its share, the slot of its counters and a set of ports, 16 bytes with the gap;
+    of each group the total and its slot."""
     most = DATA_LIMIT // 16 - 2 * (GROUPS + 1)
     image = image_of(of_buckets(most), ports=TWO_PORTS)
     (arguments,) = (found for found in image.maps if found.name == "arguments")
