@@ -184,7 +184,7 @@ def _row(scenario: Scenario, setups: Sequence[Setup], testbed: Testbed, plan: Pl
     traffic = scenario.traffic()
     points = {setup.name: Point(reason=setup.missing(scenario)) for setup in setups}
     present = [setup for setup in setups if points[setup.name].reason is None]
-    for number in range(plan.rounds):
+    for number in range(1 if scenario.seldom else plan.rounds):
         dropped = _run(DROP, scenario, traffic, testbed, plan).flat
         start = number % max(len(present), 1)
         for setup in present[start:] + present[:start]:

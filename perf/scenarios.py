@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,15 +11,17 @@ from typing import Any, Final
 
 from oko.cli.p0f_signatures import map_entries, parse_database
 from oko.switch.schema import Value, schema, write
+from perf.networks import Network, benchmarked, hosts, prefixes
 from perf.switches import Entry
 from perf.traffic import (
+    MOST_VARIANTS,
     SERVICES,
     Traffic,
-    address,
     backbone,
     capture,
     datagrams,
     destinations,
+    everywhere,
     new_flows,
     segments,
     syn_flood,
@@ -50,21 +52,22 @@ sig = *:64:0:*:mss*20,7:mss,sok,ts,nop,ws:df,id+:0
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """`rules` are in the syntax of ovs-ofctl; those with ``filter_prog`` name `program`, a sample program. `by_hand` is
-    the baseline that does the same. `addresses` is how many rules there are for the one destination each, if that is
-    what the scenario is about."""
+    the baseline that does the same, if there is one. `networks` are the destinations that there is a rule for each, if
+    that is what the scenario is about: what others than switches of OpenFlow are given. `seldom` is one that takes
+    minutes to set up, and is measured in one round."""
 
     name: str
     text: str
-    rules: Sequence[str]
-    by_hand: str
+    rules: Callable[[], Sequence[str]]
+    by_hand: str | None
     traffic: Callable[[], Traffic]
     program: str | None = None
-    addresses: int = 0
+    networks: Callable[[], Sequence[Network]] | None = None
+    seldom: bool = False
 
-    @property
     def plain_rules(self) -> list[str]:
         """The rules of a switch that knows no filter programs."""
-        return [re.sub(r"filter_prog=\d+,", "", rule) for rule in self.rules]
+        return [re.sub(r"filter_prog=\d+,", "", rule) for rule in self.rules()]
 
 
 def _service_rules() -> list[str]:
@@ -80,30 +83,77 @@ def _service_rules() -> list[str]:
 
 
 _FORWARD: Final = ("in_port=1,actions=output:2", "in_port=2,actions=output:1")
-_SERVED: Final = tuple(_service_rules())
+_MASK_FIELDS: Final = (
+    "dl_src=02:00:00:00:00:01",
+    "dl_dst=02:00:00:00:00:02",
+    "nw_src=16.0.0.0/8",
+    "nw_tos=0",
+    "tp_src=40000",
+    "tp_dst=53",
+)
+"""What all packets of `everywhere` have: each choice of these is another mask, and matches as well."""
+_RULES_OF_A_MASK: Final = 64
+_SELDOM: Final = 1_000_000
 
 
 def forward(traffic: Callable[[], Traffic], name: str) -> Scenario:
     """Two rules, from port to port."""
-    return Scenario(f"forward, {name}", "in_port → output", _FORWARD, "forward", traffic)
+    return Scenario(f"forward, {name}", "in_port → output", lambda: _FORWARD, "forward", traffic)
 
 
 def served(program: str, traffic: Callable[[], Traffic], name: str) -> Scenario:
     """Twenty rules with a filter program."""
     text = f"20 rules with the program {program}"
-    return Scenario(f"{program}, {name}", text, _SERVED, program, traffic, program)
+    return Scenario(f"{program}, {name}", text, _service_rules, program, traffic, program)
 
 
 def addressed(number: int) -> Scenario:
     """As many rules as destinations."""
-    rules = [f"ip,nw_dst={address(place)},actions=output:2" for place in range(number)]
     return Scenario(
         f"{number:,} rules",
         "one rule per IPv4 destination, uniform traffic",
-        rules,
+        lambda: [f"ip,nw_dst={network},actions=output:2" for network in hosts(number)],
         "addresses",
         lambda: destinations(number),
-        addresses=number,
+        networks=lambda: hosts(number),
+        seldom=number >= _SELDOM,
+    )
+
+
+def routed(number: int) -> Scenario:
+    """As many rules as prefixes, of which the longest wins."""
+
+    def rules() -> list[str]:
+        networks = prefixes(number)
+        return [f"priority={each.length},ip,nw_dst={each},actions=output:2" for each in networks]
+
+    return Scenario(
+        f"{number:,} prefixes",
+        "one rule per IPv4 prefix of 16 to 32 bits, the longest wins; one packet into each in turn",
+        rules,
+        "prefixes",
+        lambda: everywhere([network.first for network in prefixes(number)]),
+        networks=lambda: prefixes(number),
+    )
+
+
+def masked(number: int, *, clients: int = 1) -> Scenario:
+    """Rules of so many masks, at most 64, that differ in which fields they look at beside the destination."""
+    destinations = benchmarked(number * _RULES_OF_A_MASK)
+
+    def rules() -> Iterator[str]:
+        for place, network in enumerate(destinations):
+            mask = place // _RULES_OF_A_MASK
+            fields = [text for bit, text in enumerate(_MASK_FIELDS) if mask >> bit & 1]
+            yield ",".join(("udp", f"nw_dst={network}", *fields, "actions=output:2"))
+
+    many = ", every packet a new flow" if clients > 1 else ""
+    return Scenario(
+        f"{number} masks{many}",
+        f"{_RULES_OF_A_MASK} rules of each mask, uniform traffic",
+        lambda: list(rules()),
+        None,
+        lambda: everywhere([network.first for network in destinations], clients=clients),
     )
 
 
@@ -136,8 +186,13 @@ def scenarios(pcap: Path | None = None, *, full: bool = False) -> list[Scenario]
         served("p0f", mix, mix_name),
         served("token_bucket", lambda: segments(100_000), "100 k flows"),
         served("token_bucket", mix, mix_name),
+        addressed(1),
         addressed(20),
         addressed(100_000),
+        addressed(1_000_000),
+        routed(100_000),
+        *(masked(number) for number in (1, 4, 16, 64)),
+        masked(64, clients=MOST_VARIANTS),
     ]
 
 

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,11 +24,12 @@ from oko.kernel.interface import interface, set_up
 from oko.kernel.link import attach_xdp
 from oko.kernel.maps import Map
 from oko.kernel.program import LoadedProgram, load_program
+from perf.networks import Network
 from perf.scenarios import PORTS, PROGRAM_ID, SAMPLES, Scenario, settings
 from perf.switches import Entry, oko
 from perf.testbed import Testbed
 from perf.track import make_pairs
-from perf.traffic import SERVICES, address
+from perf.traffic import SERVICES
 from perf.xdp import INDEX_0, OBJECTS, XdpObject
 from tests.ovs import SCHEMA, TOOLS, Vswitch
 
@@ -94,7 +96,7 @@ class Oko:
             if scenario.program is not None:
                 switch.load(PROGRAM_ID, scenario.program, SAMPLES)
                 switch.put(PROGRAM_ID, entries)
-            switch.add(*scenario.rules)
+            switch.add(*scenario.rules())
             yield
 
 
@@ -122,7 +124,7 @@ class ByHand:
     inline = True
 
     def missing(self, scenario: Scenario) -> str | None:
-        return None
+        return None if scenario.by_hand is not None else "not written for this scenario"
 
     @contextlib.contextmanager
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
@@ -135,8 +137,10 @@ class ByHand:
                 loaded.maps[".data.first"].update(INDEX_0, struct.pack("<II", ports[0], 1))
             for name, key, value in entries:
                 loaded.maps[name].update(key, value)
-            if scenario.addresses:
-                loaded.maps["rules"].update_batch(_address_entries(scenario.addresses))
+            if scenario.networks is not None:
+                keyed = _prefix_key if scenario.by_hand == "prefixes" else _address_key
+                places = enumerate(scenario.networks())
+                loaded.maps["rules"].update_batch((keyed(each), struct.pack("<II", 1, place)) for place, each in places)
             for index in ports:
                 own.enter_context(attach_xdp(loaded.program, index))
             yield
@@ -161,7 +165,7 @@ class OpenVswitch:
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
         if self._kind == "system":
             _receive(PORTS)
-        with _open_vswitch(PORTS, self._kind, scenario.plain_rules):
+        with _open_vswitch(PORTS, self._kind, scenario.plain_rules()):
             yield
 
 
@@ -174,7 +178,7 @@ class Process:
     inline = False
 
     def missing(self, scenario: Scenario) -> str | None:
-        if scenario.addresses:
+        if scenario.by_hand not in ("forward", scenario.program):
             return "no filter program in this scenario"
         return _no_open_vswitch()
 
@@ -183,7 +187,11 @@ class Process:
         with ExitStack() as own:
             make_pairs(_VISITED)
             own.callback(_delete, [near for near, _ in _VISITED])
-            rules = [*map(_visiting, scenario.plain_rules), "in_port=4,actions=output:2", "in_port=3,actions=output:1"]
+            rules = [
+                *map(_visiting, scenario.plain_rules()),
+                "in_port=4,actions=output:2",
+                "in_port=3,actions=output:1",
+            ]
             own.enter_context(_open_vswitch((*PORTS, *(near for near, _ in _VISITED)), "afxdp", rules))
             own.enter_context(_visited(f"{scenario.program or 'forward'}_process", entries))
             yield
@@ -204,6 +212,8 @@ class Kernel:
             return "the kernel has no br_netfilter"
         if scenario.program == "p0f" and shutil.which("nfnl_osf") is None:
             return "nfnl_osf, which loads fingerprints, is not installed: it is in the package iptables"
+        if scenario.by_hand is None:
+            return "not written for this scenario"
         return None
 
     @contextlib.contextmanager
@@ -217,7 +227,7 @@ class Kernel:
                 for name in PORTS:
                     route.link("set", index=interface(name).index, master=bridge)
             set_up(bridge)
-            filtered = scenario.program is not None or scenario.addresses
+            filtered = scenario.program is not None or scenario.networks is not None
             _BRIDGE_FILTERS.write_text("1" if filtered else "0")
             if scenario.program == "firewall":
                 # Else a segment in the middle of a conversation begins a connection.
@@ -267,10 +277,14 @@ def started(setup: Setup, scenario: Scenario, testbed: Testbed) -> AbstractConte
 # ---- what they are made of
 
 
-def _address_entries(number: int) -> Iterator[tuple[bytes, bytes]]:
-    for place in range(number):
-        key = bytes(int(part) for part in address(place).split("."))
-        yield key, struct.pack("<II", 1, place)
+def _address_key(network: Network) -> bytes:
+    """As ``addresses_by_hand.c`` has it."""
+    return network.first.to_bytes(4, "big")
+
+
+def _prefix_key(network: Network) -> bytes:
+    """As ``prefixes_by_hand.c`` has it: struct bpf_lpm_trie_key of <linux/bpf.h>."""
+    return struct.pack("<I", network.length) + _address_key(network)
 
 
 def _receive(names: Iterable[str]) -> None:
@@ -380,7 +394,7 @@ def _nftables(scenario: Scenario) -> str:
     """The scenario for nftables. The packets of a bridge come by the hook `forward` of IPv4."""
     services = ", ".join(map(str, SERVICES))
     lines = {
-        None: [f"ip daddr {{ {', '.join(map(address, range(scenario.addresses)))} }} counter accept"],
+        None: ["ip daddr @networks counter accept"],
         "firewall": [
             f"tcp dport {{ {services} }} ct state new,established counter accept",
             f"tcp sport {{ {services} }} ct state established counter accept",
@@ -400,6 +414,7 @@ def _nftables(scenario: Scenario) -> str:
         (
             "table inet perf {",
             "set sources { type ipv4_addr; flags dynamic; size 131072; }",
+            *_nftables_set(scenario),
             "chain forward {",
             "type filter hook forward priority 0; policy drop;",
             *lines,
@@ -408,3 +423,14 @@ def _nftables(scenario: Scenario) -> str:
             "",
         )
     )
+
+
+def _nftables_set(scenario: Scenario) -> list[str]:
+    """The scenario's networks. Of those that lie in others nftables keeps the outer ones: all are accepted."""
+    if scenario.networks is None:
+        return []
+    networks = scenario.networks()
+    prefixed = any(network.length < 32 for network in networks)
+    flags = "flags interval; auto-merge;" if prefixed else ""
+    elements = ", ".join(map(str, networks) if prefixed else (str(IPv4Address(network.first)) for network in networks))
+    return [f"set networks {{ type ipv4_addr; {flags} elements = {{ {elements} }}; }}"]

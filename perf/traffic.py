@@ -49,6 +49,7 @@ _CLIENTS: Final = "16.0.0.0"
 _SERVER: Final = "192.0.2.80"
 _FIRST_CLIENT, _SERVER_NUMBER = int(IPv4Address(_CLIENTS)), int(IPv4Address(_SERVER))
 _STATIONS: Final = bytes.fromhex("020000000002 020000000001")  # destination and source of what clients send
+_UDP_PORTS: Final = (40_000, 53)
 _ATTEMPTS: Final = 1 << 14  # connections that are being opened at a time; the firewall has room for twice as many
 _INSIDE, _OUTSIDE = 0, 1  # entrances: before p1, before p2
 _LOOP: Final = 1 << 16  # what the addresses of a mix move on by, pass for pass
@@ -175,14 +176,19 @@ def segments(flows: int, size: int = SHORTEST) -> Traffic:
 
 def datagrams(flows: int, size: int = SHORTEST) -> Traffic:
     """A datagram of UDP from each of so many clients."""
-    frame = _frame(UDP(sport=40_000, dport=53) / Raw(bytes(max(size - 42, 0))))
+    frame = _frame(UDP(sport=_UDP_PORTS[0], dport=_UDP_PORTS[1]) / Raw(bytes(max(size - 42, 0))))
     return Traffic(f"{flows:,} flows of {size} bytes", Phase([template(frame)], flows))
 
 
 def destinations(number: int, size: int = SHORTEST) -> Traffic:
     """A datagram to each of so many addresses, from `address` 0 on."""
     link = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-    packet = link / IP(src=_SERVER, dst=_CLIENTS) / UDP(sport=40_000, dport=53) / Raw(bytes(max(size - 42, 0)))
+    packet = (
+        link
+        / IP(src=_SERVER, dst=_CLIENTS)
+        / UDP(sport=_UDP_PORTS[0], dport=_UDP_PORTS[1])
+        / Raw(bytes(max(size - 42, 0)))
+    )
     phase = Phase([template(bytes(packet), by="destination")], number)
     return Traffic(f"{number:,} destinations of {size} bytes", phase)
 
@@ -190,6 +196,17 @@ def destinations(number: int, size: int = SHORTEST) -> Traffic:
 def address(number: int) -> str:
     """Client, or destination, number so many."""
     return str(IPv4Address(_CLIENTS) + number)
+
+
+def everywhere(destinations: Sequence[int], *, clients: int = 1) -> Traffic:
+    """A datagram to each of these addresses in turn, in an order that is always the same, each from the next of so
+    many clients."""
+    order = list(destinations)
+    Random(len(order)).shuffle(order)
+    size = SHORTEST - _LINK - 20
+    header = struct.pack("!4H", *_UDP_PORTS, size, 0)
+    templates = [_made(_UDP, header, size - len(header), (_FIRST_CLIENT, each)) for each in order]
+    return Traffic(f"{len(order):,} destinations, {clients:,} clients", Phase(templates, clients))
 
 
 def syns(flows: int) -> Traffic:
@@ -329,17 +346,24 @@ def _connection(client: int, port: int, size: int, random: Random) -> Iterator[T
 
 
 def _mixed(protocol: int, header: bytes, payload: int, client: int, *, from_server: bool = False) -> Template:
-    """A packet with this header, whose checksum is 0 so far, and so many zeros behind it. Made without scapy, which
-    takes a thousand times as long: there are many."""
-    ends = (_SERVER_NUMBER, client) if from_server else (client, _SERVER_NUMBER)
+    """A packet between a client and the server."""
+    if from_server:
+        return _made(protocol, header, payload, (_SERVER_NUMBER, client), entrance=_OUTSIDE, by="destination")
+    return _made(protocol, header, payload, (client, _SERVER_NUMBER))
+
+
+def _made(
+    protocol: int, header: bytes, payload: int, ends: tuple[int, int], *, entrance: int = _INSIDE, by: str = "source"
+) -> Template:
+    """A packet from the first of these addresses to the second, with this header, whose checksum is 0 so far, and so
+    many zeros behind it. Made without scapy, which takes a thousand times as long: there are many."""
     length = len(header) + payload
     pseudo = struct.pack("!IIHH", *ends, protocol, length) if protocol != _ICMP else b""
     offset = {_TCP: 16, _UDP: 6, _ICMP: 2}[protocol]
     header = header[:offset] + _checksum(pseudo + header) + header[offset + 2 :]
     ip = struct.pack("!BBHHHBBHII", 0x45, 0, 20 + length, 1, 0x4000, 64, protocol, 0, *ends)
     ip = ip[:10] + _checksum(ip) + ip[12:]
-    stations = _STATIONS[6:] + _STATIONS[:6] if from_server else _STATIONS
-    entrance, by = (_OUTSIDE, "destination") if from_server else (_INSIDE, "source")
+    stations = _STATIONS[6:] + _STATIONS[:6] if entrance == _OUTSIDE else _STATIONS
     return template(stations + _IPV4 + ip + header, length=_LINK + 20 + length, entrance=entrance, by=by)
 
 

@@ -16,15 +16,17 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from perf.isolation import isolate
-from perf.scenarios import Scenario, addressed, forward, limited, served, settings
+from perf.networks import benchmarked, prefixes
+from perf.scenarios import Scenario, addressed, forward, limited, masked, routed, served, settings
 from perf.setups import SETUPS
 from perf.switches import Entry
 from perf.testbed import Testbed
-from perf.traffic import Phase, datagrams, destinations, segments, syns, template
+from perf.traffic import Phase, datagrams, destinations, everywhere, segments, syns, template
 
 RATE: Final = 5_000  # packets per second
 CLIENTS: Final = 20
 BURST: Final = 3
+MASKS: Final = 16
 
 _WINDOWS: Final = [("MSS", 1460), ("NOP", None), ("WScale", 8), ("NOP", None), ("NOP", None), ("SAckOK", b"")]
 
@@ -59,6 +61,14 @@ def cases(scenario: str) -> Iterator[Case]:
     elif scenario == "token_bucket":
         frames = [made for made in _one(TCP(sport=40_000, dport=80, flags="S")).templates for _ in range(10)]
         yield Case("ten of each client", Phase(frames, CLIENTS), BURST * CLIENTS, 10 * CLIENTS, CLIENTS)
+    elif scenario == "prefixes":
+        inside = [network.first for network in prefixes(CLIENTS)]
+        yield _case("inside of prefixes", everywhere(inside).steady, CLIENTS)
+        yield Case("outside of them", everywhere([each - (1 << 16) for each in inside]).steady, 0, 0, 1)
+    elif scenario == "masks":
+        listed = [network.first for network in benchmarked(MASKS * 64)]
+        yield _case("a packet for each rule", everywhere(listed).steady, len(listed))
+        yield Case("other destinations", everywhere([each - (1 << 16) for each in listed]).steady, 0, 0, 1)
     else:
         yield _case("listed destinations", destinations(CLIENTS).steady, CLIENTS)
         others = replace(destinations(CLIENTS).steady, first=CLIENTS)
@@ -71,6 +81,8 @@ SCENARIOS: Final[dict[str, Callable[[], Scenario]]] = {
     "p0f": lambda: served("p0f", lambda: syns(10), "trial"),
     "token_bucket": lambda: served("token_bucket", lambda: segments(10), "trial"),
     "addresses": lambda: addressed(CLIENTS),
+    "prefixes": lambda: routed(CLIENTS),
+    "masks": lambda: masked(MASKS),
 }
 
 

@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FILTERED = ("forward", "firewall", "p0f", "token_bucket")
 TRIALS: dict[str, tuple[str, ...]] = {
-    "oko": (*FILTERED, "addresses"),
-    "by-hand": (*FILTERED, "addresses"),
-    "ovs-afxdp": ("forward", "firewall", "addresses"),
+    "oko": (*FILTERED, "addresses", "prefixes", "masks"),
+    "by-hand": (*FILTERED, "addresses", "prefixes"),
+    "ovs-afxdp": ("forward", "firewall", "addresses", "masks"),
     "ovs-afpacket": ("forward",),
     "process": FILTERED,
     # Its limit for each source never gives the same figure twice: that one is of the others.
-    "kernel": ("forward", "firewall", "p0f", "addresses"),
+    "kernel": ("forward", "firewall", "p0f", "addresses", "prefixes"),
 }
 WITHOUT_FILTER = {"ovs-afxdp", "ovs-afpacket"}
 LOSSY = {"ovs-afpacket"}

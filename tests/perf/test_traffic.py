@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 from struct import Struct
@@ -30,6 +31,7 @@ from perf.traffic import (
     capture,
     datagrams,
     destinations,
+    everywhere,
     new_flows,
     segments,
     syn_flood,
@@ -104,10 +106,11 @@ def test_a_stride_meets_every_variant(variants: int) -> None:
     assert len({number * phase.stride % variants for number in range(variants)}) == variants
 
 
-ALL = {
+ALL: dict[str, Callable[[], Traffic]] = {
     "segments": lambda: segments(1_000),
     "datagrams": lambda: datagrams(1_000_000, 1_514),
     "destinations": lambda: destinations(20),
+    "everywhere": lambda: everywhere(range(1 << 24, (1 << 24) + 20), clients=5),
     "syns": lambda: syns(1_000),
     "syn flood": syn_flood,
     "new flows": new_flows,
@@ -117,7 +120,7 @@ ALL = {
 
 @pytest.mark.parametrize("name", ALL)
 def test_templates_are_whole_frames(name: str) -> None:
-    traffic: Traffic = ALL[name]()
+    traffic = ALL[name]()
     templates = [made for phase in (*traffic.opening, traffic.steady) for made in phase.templates]
     for made in templates:
         assert SHORTEST <= made.length <= LONGEST
