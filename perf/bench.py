@@ -7,13 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from oko.errors import NotReadable, OkoError
+from perf.footprint import footprint
+from perf.latency import Latency
 from perf.machine import Neighbours, machine
 from perf.scenarios import Scenario, scenarios
 from perf.setups import SETUPS, Drop, Setup, started
@@ -27,6 +30,9 @@ LOSS: Final = 0.001
 """Of the packets that were to arrive, those that may be missing where it says "without loss"."""
 
 MOST_WORSE: Final = 0.10
+
+CALM: Final = 100_000  # packets per second
+LOADED: Final = 0.8
 
 _OPENING_RATE: Final = 50_000  # packets per second, of which nobody loses any
 _TRIAL_RATE: Final = 20_000
@@ -67,12 +73,17 @@ class Point:
     """A setup under a scenario, a value for each round. `mpps` is without loss, 0 if none of the loads was; `flat` is
     what arrived when as much was sent as could be, of which `loss` was lost; `net` are ns per packet without what the
     drop of the same round took, where a setup works inline. `curve` has of every run the Mpps that were offered and the
-    share that was lost. `reason` says why there are none."""
+    share that was lost. `calm` and `loaded` are how long packets took at CALM packets per second, and at LOADED of what
+    arrives without loss, else flat out; of uniform traffic. `megabytes` are what maps and processes of the setup take.
+    `reason` says why there are none."""
 
     mpps: list[float] = field(default_factory=list)
     flat: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     net: list[float] = field(default_factory=list)
+    calm: list[Latency] = field(default_factory=list)
+    loaded: list[Latency] = field(default_factory=list)
+    megabytes: list[float] = field(default_factory=list)
     curve: list[tuple[float, float]] = field(default_factory=list)
     reason: str | None = None
 
@@ -140,7 +151,8 @@ class Bench:
 
 def _point(found: dict[str, Any]) -> Point:
     """JSON has no tuples."""
-    return Point(**found | {"curve": [(offered, lost) for offered, lost in found["curve"]]})
+    latencies = {name: [Latency(*values) for values in found[name]] for name in ("calm", "loaded")}
+    return Point(**found | latencies | {"curve": [(offered, lost) for offered, lost in found["curve"]]})
 
 
 def _cells(point: Point) -> str:
@@ -170,9 +182,9 @@ def bench(plan: Plan, chosen: Sequence[Scenario], setups: Collection[str]) -> Be
         # The generator and whatever works inline have one processor; switches with threads have the others.
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         rows = []
-        with Testbed() as testbed:
-            for scenario in chosen:
-                rows.append(_row(scenario, taking_part, testbed, plan))
+        for processors, group in groupby(chosen, lambda scenario: scenario.processors):
+            with Testbed(processors) as testbed:
+                rows += [_row(scenario, taking_part, testbed, plan) for scenario in group]
     minutes = (time.monotonic() - begun) / 60
     result = Bench(machine(), plan, minutes, neighbours.warning, rows)
     LATEST.parent.mkdir(exist_ok=True)
@@ -180,9 +192,16 @@ def bench(plan: Plan, chosen: Sequence[Scenario], setups: Collection[str]) -> Be
     return result
 
 
+def _missing(setup: Setup, scenario: Scenario) -> str | None:
+    """Why the setup is not measured under this scenario, None if it is."""
+    if scenario.processors > 1 and not setup.inline:
+        return "all processors send: none is left for its threads"
+    return setup.missing(scenario)
+
+
 def _row(scenario: Scenario, setups: Sequence[Setup], testbed: Testbed, plan: Plan) -> Row:
     traffic = scenario.traffic()
-    points = {setup.name: Point(reason=setup.missing(scenario)) for setup in setups}
+    points = {setup.name: Point(reason=_missing(setup, scenario)) for setup in setups}
     present = [setup for setup in setups if points[setup.name].reason is None]
     for number in range(1 if scenario.seldom else plan.rounds):
         dropped = _run(DROP, scenario, traffic, testbed, plan).flat
@@ -206,6 +225,8 @@ class _Measured:
     flat: Run
     curve: Sequence[tuple[float, float]]
     lossless: float
+    latencies: Sequence[Latency | None] = (None, None)
+    megabytes: float = 0.0
 
 
 def _take(point: Point, setup: Setup, measured: _Measured, dropped: Run) -> None:
@@ -213,6 +234,9 @@ def _take(point: Point, setup: Setup, measured: _Measured, dropped: Run) -> None
     point.flat.append(measured.flat.rate)
     point.loss.append(measured.curve[0][1])
     point.curve += measured.curve
+    point.megabytes.append(measured.megabytes)
+    for known, found in zip((point.calm, point.loaded), measured.latencies, strict=True):
+        known.extend([found] if found is not None else [])
     if setup.inline:
         point.net.append(measured.flat.cost - dropped.cost)
 
@@ -220,6 +244,7 @@ def _take(point: Point, setup: Setup, measured: _Measured, dropped: Run) -> None
 def _run(setup: Setup, scenario: Scenario, traffic: Traffic, testbed: Testbed, plan: Plan) -> _Measured:
     """Start the setup, open the traffic's connections, and measure."""
     testbed.rewind()
+    before = footprint()
     with started(setup, scenario, testbed):
         for phase in traffic.opening:
             testbed.send(phase, _OPENING_RATE)
@@ -228,7 +253,13 @@ def _run(setup: Setup, scenario: Scenario, traffic: Traffic, testbed: Testbed, p
         if not trial.delivered:
             raise OkoError(f"{setup.name}: nothing of {trial.sent} packets arrived")
         # Of uniform traffic everything is to arrive.
-        return _measure(trial.share if traffic.mixed else 1.0, traffic, testbed, plan)
+        measured = _measure(trial.share if traffic.mixed else 1.0, traffic, testbed, plan)
+        megabytes = (footprint() - before) / 1e6
+        if traffic.mixed or setup is DROP:
+            return replace(measured, megabytes=megabytes)
+        rates = (CALM, LOADED * 1e6 * (measured.lossless or measured.flat.rate))
+        latencies = [testbed.latency(traffic.steady, plan.seconds, rate) for rate in rates]
+        return replace(measured, megabytes=megabytes, latencies=latencies)
 
 
 def _measure(share: float, traffic: Traffic, testbed: Testbed, plan: Plan) -> _Measured:

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from perf.bench import LOSS, Bench, Point, Row, middle
+from perf.bench import CALM, LOADED, LOSS, Bench, Point, Row, middle
+from perf.latency import Latency
 from perf.setups import SETUPS
 
 MARKDOWN: Final = Path(__file__).parent / "report.md"
@@ -58,10 +59,33 @@ def _net(point: Point | None) -> str:
     return "–" if point is None else middle(point.net, 1)
 
 
+def _latency(values: Sequence[Latency]) -> str:
+    """Medians of the rounds, one quantile after the other."""
+    if not values:
+        return "–"
+    return " / ".join(f"{median(quantile):.3g}" for quantile in zip(*values, strict=True))
+
+
+def _calm(point: Point | None) -> str:
+    return "–" if point is None else _latency(point.calm)
+
+
+def _loaded(point: Point | None) -> str:
+    return "–" if point is None else _latency(point.loaded)
+
+
+def _memory(point: Point | None) -> str:
+    # What Python has once taken it uses again in later rounds.
+    return "–" if point is None or not point.megabytes else f"{max(point.megabytes):.0f}"
+
+
 _TABLES: Final = (
     (f"Mpps without loss (at most {LOSS:.1%})", _rate),
     ("Mpps that arrive when as much is sent as can be, and what is lost", _flat),
     ("ns per packet, net of generator and XDP drop", _net),
+    (f"µs that a packet takes at {CALM:,} packets per second: p50 / p99 / p99.9", _calm),
+    (f"µs that a packet takes at {LOADED:.0%} of what arrives without loss: p50 / p99 / p99.9", _loaded),
+    ("MB of BPF maps and resident in processes", _memory),
 )
 
 

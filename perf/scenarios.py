@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +54,7 @@ class Scenario:
     """`rules` are in the syntax of ovs-ofctl; those with ``filter_prog`` name `program`, a sample program. `by_hand` is
     the baseline that does the same, if there is one. `networks` are the destinations that there is a rule for each, if
     that is what the scenario is about: what others than switches of OpenFlow are given. `seldom` is one that takes
-    minutes to set up, and is measured in one round."""
+    minutes to set up, and is measured in one round. So many `processors` send."""
 
     name: str
     text: str
@@ -64,6 +64,7 @@ class Scenario:
     program: str | None = None
     networks: Callable[[], Sequence[Network]] | None = None
     seldom: bool = False
+    processors: int = 1
 
     def plain_rules(self) -> list[str]:
         """The rules of a switch that knows no filter programs."""
@@ -99,6 +100,11 @@ _SELDOM: Final = 1_000_000
 def forward(traffic: Callable[[], Traffic], name: str) -> Scenario:
     """Two rules, from port to port."""
     return Scenario(f"forward, {name}", "in_port → output", lambda: _FORWARD, "forward", traffic)
+
+
+def doubled(scenario: Scenario) -> Scenario:
+    """The same, with two processors that send."""
+    return replace(scenario, name=f"2 processors: {scenario.name}", processors=2)
 
 
 def served(program: str, traffic: Callable[[], Traffic], name: str) -> Scenario:
@@ -186,6 +192,8 @@ def scenarios(pcap: Path | None = None, *, full: bool = False) -> list[Scenario]
         served("p0f", mix, mix_name),
         served("token_bucket", lambda: segments(100_000), "100 k flows"),
         served("token_bucket", mix, mix_name),
+        doubled(forward(lambda: datagrams(1), "1 flow")),
+        doubled(served("firewall", lambda: segments(100_000), "100 k flows")),
         addressed(1),
         addressed(20),
         addressed(100_000),

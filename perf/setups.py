@@ -28,7 +28,7 @@ from perf.networks import Network
 from perf.scenarios import PORTS, PROGRAM_ID, SAMPLES, Scenario, settings
 from perf.switches import Entry, oko
 from perf.testbed import Testbed
-from perf.track import make_pairs
+from perf.track import delete_links, make_pairs
 from perf.traffic import SERVICES
 from perf.xdp import INDEX_0, OBJECTS, XdpObject
 from tests.ovs import SCHEMA, TOOLS, Vswitch
@@ -186,7 +186,7 @@ class Process:
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
         with ExitStack() as own:
             make_pairs(_VISITED)
-            own.callback(_delete, [near for near, _ in _VISITED])
+            own.callback(delete_links, [near for near, _ in _VISITED])
             rules = [
                 *map(_visiting, scenario.plain_rules()),
                 "in_port=4,actions=output:2",
@@ -222,7 +222,7 @@ class Kernel:
             _receive(PORTS)
             with IPRoute() as route:
                 route.link("add", ifname=_KERNEL_BRIDGE, kind="bridge", br_mcast_snooping=0)
-                own.callback(_delete, [_KERNEL_BRIDGE])
+                own.callback(delete_links, [_KERNEL_BRIDGE])
                 bridge = interface(_KERNEL_BRIDGE).index
                 for name in PORTS:
                     route.link("set", index=interface(name).index, master=bridge)
@@ -291,12 +291,6 @@ def _receive(names: Iterable[str]) -> None:
     """Let a veth whose frames go to the stack take frames that are redirected to it: only with GRO on does it poll."""
     for name in names:
         set_offloads(name, {"rx-gro": True})
-
-
-def _delete(names: Iterable[str]) -> None:
-    with IPRoute() as route:
-        for name in names:
-            route.link("del", index=interface(name).index)
 
 
 def _checked(command: Sequence[str], text: str = "") -> None:

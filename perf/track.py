@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from types import TracebackType
@@ -64,13 +64,22 @@ class Run:
         return self.duration / self.account.sent
 
 
-def make_pairs(pairs: Sequence[tuple[str, str]] = PAIRS) -> None:
-    """Make pairs of veth interfaces in the caller's network namespace, all of them up."""
+def make_pairs(pairs: Sequence[tuple[str, str]] = PAIRS, queues: int = 1) -> None:
+    """Make pairs of veth interfaces in the caller's network namespace, all of them up, with so many queues in either
+    direction: a processor has one of its own if there are enough of them."""
     with IPRoute() as route:
         for name, peer in pairs:
-            route.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+            both = {"num_tx_queues": queues, "num_rx_queues": queues}
+            route.link("add", ifname=name, kind="veth", **both, peer={"ifname": peer, **both})
     for name in (name for pair in pairs for name in pair):
         set_up(interface(name).index)
+
+
+def delete_links(names: Iterable[str]) -> None:
+    """Take these interfaces away, and the peers of those that are veths."""
+    with IPRoute() as route:
+        for name in names:
+            route.link("del", index=interface(name).index)
 
 
 class Track:

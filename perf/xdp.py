@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from oko.errors import NotReadable
@@ -38,15 +39,16 @@ def build() -> None:
 class XdpObject:
     """Owns the program in section ``xdp`` of the object called `name`, and its maps."""
 
-    def __init__(self, name: str) -> None:
-        """Raises NotReadable, KernelError."""
+    def __init__(self, name: str, shared: Mapping[str, Map] = MappingProxyType({})) -> None:
+        """`shared` are maps of others that take the place of its own. Raises NotReadable, KernelError."""
         source = elf.load((OBJECTS / f"{name}.o").read_bytes(), section="xdp")
         with contextlib.ExitStack() as own:
             btf = own.enter_context(load_btf(source.btf.raw)) if source.btf is not None else None
             self.maps: dict[str, Map] = {
                 spec.name: own.enter_context(create_map(spec.name, spec, None if spec.type in _UNTYPED else btf))
                 for spec in source.maps
-            }
+                if spec.name not in shared
+            } | dict(shared)
             references = {
                 reference.instruction: (
                     self.maps[reference.name],

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: (BSD-3-Clause OR GPL-2.0-only) */
 /* Sends packets of a list, over and over, as fast as a live test run makes frames, or so many per second. A packet has
  * the length that it has in the list; its headers are copied, behind them are zeros. With every pass over the list the
- * address of the client moves, so that a list stands for as many flows as are asked for. */
+ * address of the client moves, so that a list stands for as many flows as are asked for. Each processor that sends goes
+ * through the list on its own. */
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
+
+#include "probe.h"
 
 #define HEADERS 128 /* bytes */
 #define ENTRANCES 2
@@ -33,6 +36,8 @@ struct state {
 	__u32 first;	/* the least that is */
 	__u32 variants; /* how many there are */
 	__u32 stride;	/* from one to the next, modulo `variants` */
+	__u32 probing;	/* whether one of MARK frames is a probe, if it is IPv4 */
+	__u32 pad;
 };
 
 struct {
@@ -50,7 +55,7 @@ struct {
 } templates SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct state);
@@ -106,6 +111,23 @@ static __always_inline void move_client(void *data, const void *end, const struc
 	adjust(data, end, template->sums[1], before, after);
 }
 
+/* Gives the packet a number of its own, by which `sink.c` finds when it was sent. */
+static __always_inline void make_probe(void *data, const void *end, __u64 number)
+{
+	struct probed *packet = data;
+	__u32 slot = number % PROBES;
+	__u64 now;
+	__u16 before;
+
+	if ((const void *)(packet + 1) > end || !is_ipv4(packet))
+		return;
+	before = packet->id;
+	packet->id = __builtin_bswap16(FIRST_PROBE + slot);
+	adjust(data, end, offsetof(struct probed, sum), before, packet->id);
+	now = bpf_ktime_get_ns();
+	bpf_map_update_elem(&departures, &slot, &now, BPF_ANY);
+}
+
 static __always_inline void advance(struct state *state)
 {
 	__u64 further;
@@ -141,6 +163,8 @@ int traffic(struct xdp_md *ctx)
 	variant = state->variant;
 	if (variant)
 		move_client(words, end, template, variant);
+	if (state->probing && state->sent % MARK == 0)
+		make_probe(words, end, state->sent / MARK);
 	advance(state);
 	if (bpf_xdp_adjust_tail(ctx, (int)template->length - (int)(end - (void *)words)))
 		return XDP_ABORTED;

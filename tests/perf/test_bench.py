@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from oko.errors import OkoError
 from perf import bench
 from perf.bench import BY_HAND, OKO, PLANS, Bench, Plan, Point, Row, choose, compare
+from perf.latency import Latency
 from perf.report import html, markdown
 from perf.setups import SETUPS
 from perf.xdp import build
@@ -21,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def a_bench() -> Bench:
     points = {
-        OKO: Point([4.0, 3.0], [4.0, 3.0], [0.0, 0.0], [50.0, 60.0]),
+        OKO: Point([4.0, 3.0], [4.0, 3.0], [0.0, 0.0], [50.0, 60.0], [Latency(5.0, 6.5, 7.0)], megabytes=[40.0, 3.0]),
         BY_HAND: Point([5.0, 3.0], [5.0, 3.0], [0.0, 0.0], [40.0, 60.0]),
         "ovs-afxdp": Point([1.0], [2.0], [0.5], curve=[(4.0, 0.5), (1.0, 0.0)]),
         "vm": Point(reason="no <hardware>"),
@@ -67,9 +69,17 @@ def test_a_result_is_read_back_as_it_was_written() -> None:
 
 def test_reports_have_every_figure_and_reason() -> None:
     text, page = markdown(a_bench()), html(a_bench())
-    for words in ("3.500 (3.000–4.000)", "1.000", "2.000, 50% lost", "55.0 (50.0–60.0)", "It was busy."):
+    for words in (
+        "3.500 (3.000–4.000)",
+        "1.000",
+        "2.000, 50% lost",
+        "55.0 (50.0–60.0)",
+        "5 / 6.5 / 7",
+        "| 40 |",
+        "It was busy.",
+    ):
         assert words in text
-        assert words in page
+        assert words.strip("| ") in page
     assert "no <hardware>" in text
     assert "no &lt;hardware&gt;" in page
     assert page.count("<svg") == page.count("</svg>") == 2  # bars and curves
@@ -88,6 +98,28 @@ def test_a_plan_has_scenarios_with_names_of_their_own(plan: Plan) -> None:
 def test_an_unknown_scenario_is_refused() -> None:
     with pytest.raises(OkoError, match="no scenario begins with nat: there are forward"):
         choose(PLANS["quick"], ("nat",), None)
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+def test_two_processors_send(tmp_path: Path) -> None:
+    build()
+    code = (
+        "import json, os; from perf.isolation import isolate; isolate()\n"
+        "from perf.testbed import Testbed; from perf.traffic import datagrams\n"
+        "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\n"
+        "with Testbed(2) as testbed, testbed.sinks('p1', 'p2'):\n"
+        "    run = testbed.run(datagrams(100).steady, 0.1)\n"
+        "    sent = [state.sent for state in testbed._states()]\n"
+        "print(json.dumps([run.sent, run.delivered, sent]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    sent, delivered, each = json.loads(done.stdout)
+    assert sent == delivered == sum(each)
+    assert sum(1 for number in each if number) == 2
 
 
 @pytest.mark.needs_bpf
@@ -112,5 +144,8 @@ def test_a_short_run_measures_what_is_sent_and_arrives(tmp_path: Path) -> None:
             assert (point.reason, point.loss) == (None, [0.0, 0.0])
             assert len(point.mpps) == len(point.net) == 2
             assert min(point.mpps) > 0
+            assert len(point.calm) == len(point.loaded) == 2
+            assert all(0 < each.p50 <= each.p99 <= each.p999 for each in (*point.calm, *point.loaded))
+            assert len(point.megabytes) == 2
         assert row.points["vm"].reason is not None
     assert {setup.name for setup in SETUPS} >= set(result.rows[0].points)

@@ -40,7 +40,7 @@ from perf.traffic import (
 )
 from perf.xdp import INDEX_0, XdpObject, build
 
-STATE = Struct("<6Q6I")  # struct state of traffic.c
+STATE = Struct("<6Q8I")  # struct state of traffic.c
 PROTOCOL = 23  # its offset in IPv4 without tags
 XDP_DROP = 1
 XDP_REDIRECT = 4
@@ -76,7 +76,7 @@ def test_the_generator_moves_the_client_and_keeps_checksums_right(packet: Packet
         traffic.aim(LOOPBACK)
         traffic.maps["templates"].update(INDEX_0, template(bytes(packet)).pack())
         for variant in (0, 1, 255, 256, 40_000):
-            state = STATE.pack(0, 1, 0, 0, 0, 0, 0, 1, variant, 0, MOST_VARIANTS, 1)
+            state = STATE.pack(0, 1, 0, 0, 0, 0, 0, 1, variant, 0, MOST_VARIANTS, 1, 0, 0)
             traffic.maps["states"].update(INDEX_0, state)
             run = traffic.program.test_run(bytes(LONGEST))
             assert (run.retval, run.data) == (XDP_REDIRECT, moved(packet, variant))
@@ -91,7 +91,7 @@ def test_the_generator_goes_through_list_and_variants_and_then_stops() -> None:
         traffic.maps["templates"].update_batch(
             (number.to_bytes(4, "little"), made.pack()) for number, made in enumerate(phase.templates)
         )
-        position = (0, 2, phase.first, phase.first, phase.variants, phase.stride)
+        position = (0, 2, phase.first, phase.first, phase.variants, phase.stride, 0, 0)
         traffic.maps["states"].update(INDEX_0, STATE.pack(0, phase.frames, 0, 0, 0, 0, *position))
         frames = [traffic.program.test_run(bytes(LONGEST)).data for _ in range(phase.frames)]
         assert traffic.program.test_run(bytes(LONGEST)).retval == XDP_DROP
@@ -180,3 +180,21 @@ def test_a_capture_without_frames_is_refused(tmp_path: Path) -> None:
     wrpcap(str(path), [], linktype=1)
     with pytest.raises(NotReadable, match="there is no frame in it"):
         capture(path)
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.parametrize("name", ["tcp", "udp"])
+def test_a_probe_differs_in_its_identification_only(name: str) -> None:
+    build()
+    made = template(bytes(PACKETS[name]))
+    with XdpObject("traffic") as traffic:
+        traffic.aim(LOOPBACK)
+        traffic.maps["templates"].update(INDEX_0, made.pack())
+        traffic.maps["states"].update(INDEX_0, STATE.pack(0, 65, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0))
+        for number in range(65):
+            probe = PACKETS[name].copy()
+            probe[IP].id = 0x8000 + number // 64 if number % 64 == 0 else probe[IP].id
+            found = traffic.program.test_run(bytes(LONGEST)).data
+            assert found == bytes(probe).ljust(SHORTEST, b"\0"), number
+        departures = [traffic.maps["departures"].lookup(number.to_bytes(4, "little")) for number in range(3)]
+    assert [departed != bytes(8) for departed in departures] == [True, True, False]
