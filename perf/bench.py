@@ -18,7 +18,7 @@ from oko.errors import NotReadable, OkoError
 from perf.footprint import footprint
 from perf.latency import Latency
 from perf.machine import Neighbours, machine
-from perf.scenarios import Scenario, scenarios
+from perf.scenarios import STAGED, STAGES, Scenario, scenarios
 from perf.setups import SETUPS, Drop, Setup, started
 from perf.testbed import Run, Testbed
 from perf.traffic import Traffic
@@ -42,6 +42,8 @@ _OFFERED: Final = 0.8  # of the load that was to be offered, at least: the gener
 
 OKO: Final = "oko"
 BY_HAND: Final = "by-hand"
+SAMPLED: Final = ("process-alone", "testpmd")
+"""The process that Oko is compared with, and what it is compared with itself, to be known for a fair one."""
 DROP: Final = Drop()
 
 
@@ -98,8 +100,8 @@ class Row:
     points: Mapping[str, Point]
 
     def ratios(self) -> Iterator[tuple[str, float]]:
-        """Of Oko and each other setup, medians over the rounds: Mpps flat out, in which others get credit for what they
-        deliver even if they lose more; and of ns the inverse, so that more is better."""
+        """Of Oko and each other setup, and of SAMPLED, medians over the rounds: Mpps flat out, in which others get
+        credit for what they deliver even if they lose more; and of ns the inverse, so that more is better."""
         mine = self.points.get(OKO)
         for name, other in self.points.items():
             if mine is None or name == OKO:
@@ -111,6 +113,10 @@ class Row:
             if name == BY_HAND and other.net and min(mine.net, default=0) > 0:
                 costs = zip(mine.net, other.net, strict=False)
                 yield f"1 / ns, oko / {name}", median(its / own for own, its in costs)
+        baseline, sample = (self.points.get(name, Point()) for name in SAMPLED)
+        if baseline.flat and sample.flat and all(sample.flat):
+            rates = zip(baseline.flat, sample.flat, strict=False)
+            yield f"Mpps, {' / '.join(SAMPLED)}", median(own / its for own, its in rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,18 @@ class Bench:
     minutes: float
     warning: str | None
     rows: Sequence[Row]
+
+    def stages(self) -> list[tuple[str, float]]:
+        """What each of STAGES, and then each filter program, adds to the ns of a packet in Oko: medians. Empty if one
+        of them was not measured."""
+        net = {row.name: median(row.points[OKO].net) for row in self.rows if row.points.get(OKO, Point()).net}
+        found, before = [], 0.0
+        for scenario in STAGES:
+            if scenario.name not in net:
+                return []
+            found.append((scenario.name, net[scenario.name] - before))
+            before = net[scenario.name]
+        return found + [(name, cost - before) for name, cost in net.items() if name.endswith(f", {STAGED}")]
 
     def to_json(self) -> dict[str, Any]:
         """The result as json.dumps takes it, with the ratios that `check` compares."""

@@ -1,7 +1,7 @@
 """Random switches with random packets: the image in the kernel beside the reference switch.
 
-Case number N of a run with the seed S is ``tests.oko.compiler.generator.case(S + N)``, so that every one can be made
-again.
+Case number N of a run with the seed S is ``tests.oko.compiler.generator.case(S + N)``, and one that is attached to Open
+vSwitch, ``attached_case(S + N)``: every one can be made again.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any, Final
 from oko.errors import OkoError
 from perf.progress import Progress
 from tests.oko.compiler.differential import Different, compare, reduce, without_refused
-from tests.oko.compiler.generator import Case, case
+from tests.oko.compiler.generator import Case, attached_case, case
 
 _SHOWN: Final = 3
 
 
 @dataclass(slots=True)
 class DatapathFuzzResult:
-    """`cases` with `changes` (flow_mods and the like) and `packets`; `faults` are descriptions of what differed, by
-    case."""
+    """`cases`, each a switch of Oko's own and one that is attached, with `changes` (flow_mods and the like) and
+    `packets`; `faults` are descriptions of what differed, by case."""
 
     seed: int
     cases: int = 0
@@ -70,13 +70,14 @@ def datapath_fuzz(cases: int, seed: int) -> DatapathFuzzResult:
 
 
 def _one(result: DatapathFuzzResult, number: int) -> None:
-    made = without_refused(case(number))
-    try:
-        result.packets += compare(made)
-    except (Different, OkoError) as error:
-        result.faults[number] = f"{error}\n{_described(reduce(made, _differs))}"
+    for generated in (case(number), attached_case(number)):
+        made = without_refused(generated)
+        try:
+            result.packets += compare(made)
+        except (Different, OkoError) as error:
+            result.faults[number] = f"{error}\n{_described(reduce(made, _differs))}"
+        result.changes += len(made.changes)
     result.cases += 1
-    result.changes += len(made.changes)
 
 
 def _differs(made: Case) -> bool:
@@ -88,6 +89,7 @@ def _differs(made: Case) -> bool:
 
 
 def _described(made: Case) -> str:
-    lines = [f"  {change}" for change in made.changes]
+    lines = [f"  {made.attachment}, shims {made.shims.name}"] if made.attachment is not None else []
+    lines += [f"  {change}" for change in made.changes]
     lines += [f"  at {arrival.now} by {arrival.in_port}: {arrival.frame.hex()}" for arrival in made.arrivals]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from typing import Final
 
 from perf.bench import CALM, LOADED, LOSS, Bench, Point, Row, middle
 from perf.latency import Latency
+from perf.scenarios import STAGES
 from perf.setups import SETUPS
 
 MARKDOWN: Final = Path(__file__).parent / "report.md"
@@ -100,6 +101,12 @@ def _ratio_table(result: Bench) -> list[list[str]]:
     return [["scenario", "ratio", "median of the rounds"], *rows]
 
 
+def _stage_table(result: Bench) -> list[list[str]]:
+    texts = {scenario.name: scenario.text for scenario in STAGES}
+    rows = [[name, texts.get(name, "and to ask the program"), f"{cost:.1f}"] for name, cost in result.stages()]
+    return [["stage", "is", "ns"], *rows]
+
+
 def _notes(result: Bench) -> Iterator[str]:
     plan = result.plan
     length = f"{plan.seconds:g} s per run, {plan.rounds} rounds ({plan.processes} of setups with processes)"
@@ -138,6 +145,7 @@ def markdown(result: Bench) -> str:
     lines += [f"- {_TITLES[name]}" for name in names]
     for number, (title, _) in enumerate(_TABLES):
         lines += ["", f"## {title}", "", *_markdown_table(_table(result, names, number))]
+    lines += ["", "## Stages of Oko", "", *_markdown_table(_stage_table(result))] if result.stages() else []
     lines += ["", "## Ratios", "", *_markdown_table(_ratio_table(result)), "", "## Not run", ""]
     lines += [f"- {line}" for line in _absent(result)] or ["Everything was run."]
     return "\n".join((*lines, ""))
@@ -166,6 +174,7 @@ def html(result: Bench) -> str:
         body += [curves(row, names)] if any(point.curve for point in row.points.values()) else []
     for number, (title, _) in enumerate(_TABLES):
         body += [f"<h2>{escape(title)}</h2>", _html_table(_table(result, names, number))]
+    body += ["<h2>Stages of Oko</h2>", _html_table(_stage_table(result))] if result.stages() else []
     body += ["<h2>Ratios</h2>", _html_table(_ratio_table(result)), "<h2>Not run</h2>", "<ul>"]
     body += [f"<li>{escape(line)}</li>" for line in _absent(result)]
     page = ['<!doctype html><meta charset="utf-8"><title>Oko: benchmarks</title>', f"<style>{_STYLE}</style>"]

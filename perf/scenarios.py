@@ -34,6 +34,8 @@ from verifier.program import Program
 SAMPLES: Final = Path(__file__).parents[1] / "build" / "bpf"
 PROGRAM_ID: Final = 1
 PORTS: Final = ("p1", "p2")
+STAGED: Final = "1 k flows"
+"""What the scenarios of filter programs are called whose traffic STAGES has, too."""
 
 _DATABASE: Final = Path("/etc/p0f/p0f.fp")
 _SIGNATURES: Final = """\
@@ -68,7 +70,7 @@ class Scenario:
 
     def plain_rules(self) -> list[str]:
         """The rules of a switch that knows no filter programs."""
-        return [re.sub(r"filter_prog=\d+,", "", rule) for rule in self.rules()]
+        return [re.sub(_NAMED, "", rule) for rule in self.rules()]
 
 
 def _service_rules() -> list[str]:
@@ -83,6 +85,7 @@ def _service_rules() -> list[str]:
     ]
 
 
+_NAMED: Final = r"filter_prog=\d+,"
 _FORWARD: Final = ("in_port=1,actions=output:2", "in_port=2,actions=output:1")
 _MASK_FIELDS: Final = (
     "dl_src=02:00:00:00:00:01",
@@ -163,6 +166,20 @@ def masked(number: int, *, clients: int = 1) -> Scenario:
     )
 
 
+def staged(name: str, text: str, rules: Sequence[str]) -> Scenario:
+    """One step of STAGES."""
+    return Scenario(f"stage {name}", text, lambda: rules, None, lambda: segments(1_000))
+
+
+STAGES: Final = (
+    staged("action", "to send a packet on, whatever it is", _FORWARD),
+    staged("parse", "and to look at its headers", [f"tcp,tp_src=40000,{rule}" for rule in _FORWARD]),
+    staged("lookup", "and to find one of twenty rules", [re.sub(_NAMED, "", rule) for rule in _service_rules()]),
+)
+"""Each does what the one before it does, and one thing more; a filter program behind the same rules is the next step.
+All get the same traffic."""
+
+
 def scenarios(pcap: Path | None = None, *, full: bool = False) -> list[Scenario]:
     """What is measured; with `full`, all of it. `pcap` takes the place of the backbone's mix."""
 
@@ -172,9 +189,9 @@ def scenarios(pcap: Path | None = None, *, full: bool = False) -> list[Scenario]
     mix_name = "backbone" if pcap is None else pcap.name
     found = [
         forward(lambda: datagrams(1), "1 flow"),
-        served("firewall", lambda: segments(1_000), "1 k flows"),
+        served("firewall", lambda: segments(1_000), STAGED),
         served("p0f", lambda: syns(1_000), "1 k hosts"),
-        served("token_bucket", lambda: segments(1_000), "1 k flows"),
+        served("token_bucket", lambda: segments(1_000), STAGED),
         addressed(1_000),
     ]
     if not full:
@@ -192,6 +209,7 @@ def scenarios(pcap: Path | None = None, *, full: bool = False) -> list[Scenario]
         served("p0f", mix, mix_name),
         served("token_bucket", lambda: segments(100_000), "100 k flows"),
         served("token_bucket", mix, mix_name),
+        *STAGES,
         doubled(forward(lambda: datagrams(1), "1 flow")),
         doubled(served("firewall", lambda: segments(100_000), "100 k flows")),
         addressed(1),

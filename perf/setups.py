@@ -42,6 +42,8 @@ _XSKMAP: Final = 17  # BPF_MAP_TYPE_XSKMAP of <linux/bpf.h>
 _XDP_DROP: Final = 1
 _REDIRECT_MAP: Final = 51  # BPF_FUNC_redirect_map
 _PATIENCE: Final = 20  # seconds
+_TESTPMD: Final = "dpdk-testpmd"
+_FORWARD_ONLY: Final = "only compared in plain forwarding"
 _BRIDGE_FILTERS: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _LOOSE: Final = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
 _KVM: Final = Path("/dev/kvm")
@@ -193,8 +195,77 @@ class Process:
                 "in_port=3,actions=output:1",
             ]
             own.enter_context(_open_vswitch((*PORTS, *(near for near, _ in _VISITED)), "afxdp", rules))
-            own.enter_context(_visited(f"{scenario.program or 'forward'}_process", entries))
+            far = [far for _, far in _VISITED]
+            own.enter_context(_visited(f"{scenario.program or 'forward'}_process", entries, far))
             yield
+
+
+class ProcessAlone:
+    """The process of `Process` between the two ports, without a switch: to be compared with `Testpmd`."""
+
+    name = "process-alone"
+    letter = "e1"
+    text = "the process of (e) between the two ports, without a switch"
+    inline = False
+
+    def missing(self, scenario: Scenario) -> str | None:
+        return None if scenario.by_hand == "forward" else _FORWARD_ONLY
+
+    @contextlib.contextmanager
+    def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
+        with _visited("forward_process", (), PORTS):
+            yield
+
+
+class Testpmd:
+    """DPDK's own forwarder over AF_XDP: what a process of the kind of `Process` can do."""
+
+    __test__ = False  # no test for pytest to collect
+
+    name = "testpmd"
+    letter = "e2"
+    text = "DPDK's testpmd, AF_XDP ports, without a switch: how fast a process like that of (e) should be"
+    inline = False
+
+    def missing(self, scenario: Scenario) -> str | None:
+        if scenario.by_hand != "forward":
+            return _FORWARD_ONLY
+        absent = f"{_TESTPMD} is not installed: it is in the package dpdk-dev, its AF_XDP ports in librte-net-af-xdp23"
+        return None if shutil.which(_TESTPMD) is not None else absent
+
+    @contextlib.contextmanager
+    def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
+        processor = _other_processors()[0]
+        # Its first thread only waits for the end. Into a pipe it would not say that it has begun until it ends.
+        command = [
+            "stdbuf",
+            "-oL",
+            _TESTPMD,
+            "--no-huge",
+            "-m",
+            "256",
+            "--no-pci",
+            f"--lcores=0@{processor},1@{processor}",
+        ]
+        command += ["-d", "librte_net_af_xdp.so.23"]
+        for number, name in enumerate(PORTS):
+            command.append(f"--vdev=net_af_xdp{number},iface={name}")
+        command += ["--", "--forward-mode=io", "--total-num-mbufs=16384"]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None  # it is a pipe
+        try:
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("Press enter"):
+                    break
+            else:
+                raise OkoError(f"{_TESTPMD} did not begin: {''.join(said[-5:]).strip()}")
+            yield
+        finally:
+            process.communicate("\n", timeout=_PATIENCE)
 
 
 class Kernel:
@@ -264,6 +335,8 @@ SETUPS: Final[Sequence[Setup]] = (
     OpenVswitch("afxdp"),
     OpenVswitch("system"),
     Process(),
+    ProcessAlone(),
+    Testpmd(),
     Kernel(),
     VirtualMachine(),
 )
@@ -342,9 +415,9 @@ def _visiting(rule: str) -> str:
 
 
 @contextlib.contextmanager
-def _visited(name: str, entries: Iterable[Entry]) -> Iterator[None]:
-    """The process, at the far ends of f1 and f2."""
-    ends = [interface(far).index for _, far in _VISITED]
+def _visited(name: str, entries: Iterable[Entry], names: Sequence[str]) -> Iterator[None]:
+    """The process, at these two interfaces."""
+    ends = [interface(end).index for end in names]
     with ExitStack() as own:
         sockets = [own.enter_context(Map.create("sockets", _XSKMAP, 4, 4, 1)) for _ in ends]
         for index, found in zip(ends, sockets, strict=True):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from perf import bench
 from perf.bench import BY_HAND, OKO, PLANS, Bench, Plan, Point, Row, choose, compare
 from perf.latency import Latency
 from perf.report import html, markdown
+from perf.scenarios import STAGED, STAGES
 from perf.setups import SETUPS
 from perf.xdp import build
 
@@ -86,6 +88,15 @@ def test_reports_have_every_figure_and_reason() -> None:
     assert page.count("<circle") == 2
     assert "src=" not in page  # it needs nothing else
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_stage_costs_what_it_adds() -> None:
+    names = [*(scenario.name for scenario in STAGES), f"firewall, {STAGED}", "firewall, SYN flood"]
+    costs = (30.0, 50.0, 65.0, 165.0, 500.0)
+    rows = [Row(name, "", "", {OKO: Point(net=[cost])}) for name, cost in zip(names, costs, strict=True)]
+    assert [cost for _, cost in replace(a_bench(), rows=rows).stages()] == [30.0, 20.0, 15.0, 100.0]
+    assert replace(a_bench(), rows=rows[1:]).stages() == []
+    assert "| firewall, 1 k flows | and to ask the program | 100.0 |" in markdown(replace(a_bench(), rows=rows))
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)

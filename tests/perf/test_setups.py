@@ -22,6 +22,8 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "ovs-afxdp": ("forward", "firewall", "addresses", "masks"),
     "ovs-afpacket": ("forward",),
     "process": FILTERED,
+    "process-alone": ("forward",),
+    "testpmd": ("forward",),
     # Its limit for each source never gives the same figure twice: that one is of the others.
     "kernel": ("forward", "firewall", "p0f", "addresses", "prefixes"),
 }
