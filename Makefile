@@ -9,6 +9,8 @@ TEST_PACKAGES := bpftool clang-16 clang-19 clang-format ethtool llvm nftables op
 OLD_KERNEL_PACKAGES := busybox-static kmod qemu-system-common qemu-system-x86
 INSTALLED = $(shell dpkg-query -W -f '$${db:Status-Status}:$${Package}\n' $(PACKAGES) 2>/dev/null | sed -n 's/^installed://p')
 MISSING = $(filter-out $(INSTALLED),$(PACKAGES))
+# Tests start Oko's commands by the hundred: where bytecode may not be kept, each would compile all of Oko's modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES = $(shell find bpf_programs perf tests -name '*.[ch]')
 
 ifneq ($(filter lint test test-old-kernel soak bench bench-quick bench-check,$(MAKECMDGOALS)),)

@@ -161,8 +161,8 @@ class Lab:
         for place in (SWITCH, *self.hosts):
             netns.create(self.namespace(place))
             # Before any interface is up: no router solicitations, no duplicate address detection in the counters.
-            for scope in ("all", "default"):
-                self._checked(place, ["sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1"])
+            quiet = [f"net.ipv6.conf.{scope}.disable_ipv6=1" for scope in ("all", "default")]
+            self._checked(place, ["sysctl", "-qw", *quiet])
             with IPRoute(netns=self.namespace(place)) as route:
                 _bring_up(route, "lo")
         for host in self.hosts.values():

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import settings
 
 from oko.kernel.features import can_load_bpf
+from oko.kernel.namespace import run_in
 
 # An example that takes long says nothing on a machine that does other things too.
 settings.register_profile("oko", deadline=None)
 settings.load_profile("oko")
 
 reason_without_bpf = cache(can_load_bpf)
+WITHOUT_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -55,9 +57,9 @@ def namespace() -> Iterator[Callable[[str], Path]]:
         name = f"oko-{os.getpid()}-{next(numbers)}-{label}"
         subprocess.run(["ip", "netns", "add", name], check=True)
         made.append(name)
-        quiet = ["sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"]
-        subprocess.run(["ip", "netns", "exec", name, *quiet], check=True)
-        return Path("/run/netns") / name
+        path = Path("/run/netns") / name
+        run_in(path, lambda: WITHOUT_IPV6.write_text("1"))
+        return path
 
     try:
         yield make

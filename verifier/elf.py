@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from oko.errors import LimitExceeded, NotReadable
@@ -54,9 +55,22 @@ def load(data: bytes, *, section: str = FILTER_SECTION) -> Program:
     any type. Beside a section ``ROOM/NAME`` there may be others of the same room, which are left alone. Raises
     NotReadable for anything that is not such an object, LimitExceeded beyond 4096 instructions or 1 MiB in a section.
     """
+    (program,) = load_sections(data, [section])
+    return program
+
+
+def load_sections(data: bytes, sections: Iterable[str]) -> Iterator[Program]:
+    """The program in each of these sections of an object file, which is read once. Raises as `load` does."""
     elf = ObjectFile.read(data)
-    _check_sections(elf, section)
-    btf, ext = _type_information(elf)
+    digest = hashlib.sha256(data).hexdigest()
+    types: tuple[Btf | None, BtfExt | None] | None = None
+    for section in sections:
+        _check_sections(elf, section)
+        types = types or _type_information(elf)
+        yield _program(elf, section, *types, digest)
+
+
+def _program(elf: ObjectFile, section: str, btf: Btf | None, ext: BtfExt | None, digest: str) -> Program:
     map_types = AUTHOR_MAP_TYPES if section == FILTER_SECTION else frozenset(MapType)
     linker = _Linker(elf, section, btf, declared_maps(elf, btf, map_types))
     linker.link()
@@ -69,7 +83,7 @@ def load(data: bytes, *, section: str = FILTER_SECTION) -> Program:
         references=tuple(linker.references),
         lines=_lines(ext, linker) if ext is not None else (),
         btf=btf,
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=digest,
     )
 
 

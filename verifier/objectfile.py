@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_ST_INFO_TYPE
 
 from oko.errors import NotReadable
 
@@ -17,6 +18,10 @@ _MACHINE_OFFSET: Final = 18
 _MACHINE_BPF: Final = 247
 _REL: Final = struct.Struct("<QII")
 """Elf64_Rel: offset; type and number of the symbol, which are r_info."""
+_SYM: Final = struct.Struct("<IBxHQQ")
+"""Elf64_Sym: name, binding and type (the lower four bits), section, value, size; between them st_other."""
+_UNDEFINED: Final = 0
+_SYMBOL_TYPES: Final = {number: name for name, number in ENUM_ST_INFO_TYPE.items() if name.startswith("STT_")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ def _read(data: bytes) -> ObjectFile:
     tables = [index for index, header in enumerate(headers) if header.sh_type == "SHT_SYMTAB"]
     if len(tables) != 1:
         raise NotReadable(f"the object file has {len(tables)} symbol tables, expected one")
-    symbols = _symbols(elf, tables[0], sections)
+    (table,) = tables
+    symbols = _symbols(sections[table], headers[table].sh_entsize, headers[table].sh_link, sections)
     relocations: dict[int, tuple[Relocation, ...]] = {}
     for index, header in enumerate(headers):
         if header.sh_type == "SHT_RELA":
@@ -148,24 +154,29 @@ def _check_extent(header: Any, length: int) -> None:
         )
 
 
-def _symbols(elf: ELFFile, index: int, sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
-    table = elf.get_section(index)
-    if table["sh_entsize"] != 24 or table["sh_size"] % 24:
+def _symbols(table: Section, entry_size: int, strings: int, sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
+    """`strings` is the number of the section with the names."""
+    if entry_size != _SYM.size or table.size % _SYM.size:
         raise NotReadable("the symbol table is malformed")
+    if not strings < len(sections) or sections[strings].type != "SHT_STRTAB":
+        raise NotReadable(f"the symbol table has its names in section number {strings}")
+    names = sections[strings].data
     symbols = []
-    for symbol in table.iter_symbols():
-        where = symbol["st_shndx"]
-        number: int | None
-        if where == "SHN_UNDEF":
+    # Not by pyelftools, which is slow: there are hundreds, and okod reads objects whenever it starts.
+    for name, info, where, value, size in _SYM.iter_unpack(table.data):
+        number: int | None = where if where < len(sections) else -1
+        if where == _UNDEFINED:
             number = None
-        elif isinstance(where, int) and where < len(sections):
-            number = where
-        else:
-            number = -1
-        kind = str(symbol["st_info"]["type"])
-        name = sections[number].name if kind == "STT_SECTION" and number else symbol.name
-        symbols.append(Symbol(name, kind, number, symbol["st_value"], symbol["st_size"]))
+        kind = _SYMBOL_TYPES.get(info & 0xF, "STT_?")
+        text = sections[number].name if kind == "STT_SECTION" and number else _string(names, name)
+        symbols.append(Symbol(text, kind, number, value, size))
     return tuple(symbols)
+
+
+def _string(table: bytes, start: int) -> str:
+    """The text that begins at `start` and ends with a NUL, empty where there is none."""
+    end = table.find(b"\0", start)
+    return table[start:end].decode(errors="replace") if end >= 0 else ""
 
 
 def _relocations(table: Section, entry_size: int, symbols: tuple[Symbol, ...]) -> tuple[Relocation, ...]:

@@ -14,8 +14,11 @@ from oko.errors import LimitExceeded, NotReadable, OkoError
 from tests.verifier.conftest import HERE, Compile
 from verifier import isa
 from verifier.btf import Datasec, Func, Struct, Var
-from verifier.elf import load
+from verifier.elf import load, load_sections
 from verifier.program import MapType, Program, ReferenceKind
+
+ROOT = HERE.parents[1]
+SHT_SYMTAB = 2
 
 
 def names(program: Program) -> list[str]:
@@ -183,6 +186,16 @@ def test_maps_without_type_information(compiled: Compile) -> None:
         load(compiled("accepted/connections", "-g0"))
 
 
+def test_several_sections_of_one_object() -> None:
+    data = (ROOT / "build/bpf/runtime/actions.o").read_bytes()
+    sections = [f"runtime/{name}" for name in ("set_field", "push_vlan", "pop_vlan")]
+    programs = list(load_sections(data, sections))
+    assert programs == [load(data, section=section) for section in sections]
+    assert [program.name for program in programs] == ["oko_set_field", "oko_push_vlan", "oko_pop_vlan"]
+    with pytest.raises(NotReadable, match="no runtime/nothing program"):
+        list(load_sections(data, [*sections, "runtime/nothing"]))
+
+
 @pytest.mark.parametrize(
     ("section", "allowed"), [("filter", False), ("xdp", True)], ids=["filter-program", "object-of-the-runtime"]
 )
@@ -242,6 +255,17 @@ def test_section_beyond_the_end(compiled: Compile) -> None:
     (start,) = struct.unpack_from("<Q", data, 0x28)
     struct.pack_into("<Q", data, start + 2 * 64 + 0x20, 1 << 40)
     with pytest.raises(NotReadable, match="truncated: a section of 1099511627776 bytes"):
+        load(bytes(data))
+
+
+@pytest.mark.parametrize("strings", [0, 1 << 31], ids=["no-strings", "no-section"])
+def test_symbols_without_names(compiled: Compile, strings: int) -> None:
+    data = bytearray(compiled("accepted/subprograms"))
+    start, count = struct.unpack_from("<Q", data, 0x28)[0], struct.unpack_from("<H", data, 0x3C)[0]
+    headers = range(start, start + count * 64, 64)
+    (table,) = (header for header in headers if struct.unpack_from("<I", data, header + 4)[0] == SHT_SYMTAB)
+    struct.pack_into("<I", data, table + 0x28, strings)
+    with pytest.raises(NotReadable, match=f"the symbol table has its names in section number {strings}"):
         load(bytes(data))
 
 

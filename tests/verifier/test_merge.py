@@ -41,8 +41,9 @@ OFFSETS = st.integers(0, 8).map(Scalar.constant)
 
 
 @st.composite
-def states(draw: st.DrawFn, records: bool = False, lock: int | None = None) -> State:
-    """A state in which the same identity means the same value, as tracking makes them."""
+def states(draw: st.DrawFn, depth: int | None = None, records: bool = False, lock: int | None = None) -> State:
+    """A state, of `depth` functions if that is given, in which the same identity means the same value, as tracking
+    makes them."""
     numbers = draw(st.lists(SCALARS, min_size=3, max_size=3))
     values: list[Value] = [
         UNSET,
@@ -60,7 +61,7 @@ def states(draw: st.DrawFn, records: bool = False, lock: int | None = None) -> S
         *((Record(16, draw(OFFSETS), RECORD), RecordOrNull(16, RECORD)) if records else ()),
     ]
     frames = []
-    for function in range(draw(st.integers(1, 2))):
+    for function in range(depth or draw(st.integers(1, 2))):
         registers = draw(st.lists(st.sampled_from(values), min_size=10, max_size=10))
         stack = {offset: draw(slots(values)) for offset in draw(st.sets(st.sampled_from([-8, -16, -24])))}
         frames.append(Frame([*registers, Stack(function, 0)], stack, function, function))
@@ -89,7 +90,7 @@ def alike(draw: st.DrawFn, number: int) -> list[State]:
     """States that may be joined."""
     records, lock = draw(st.booleans()), draw(st.sampled_from([None, 4]))
     depth = draw(st.integers(1, 2))
-    return [draw(states(records, lock).filter(lambda state: len(state.frames) == depth)) for _ in range(number)]
+    return [draw(states(depth, records, lock)) for _ in range(number)]
 
 
 def fresh() -> Iterator[int]:

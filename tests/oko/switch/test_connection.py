@@ -15,11 +15,13 @@ from ofext.messages import BarrierReply, BarrierRequest, EchoReply, EchoRequest,
 from ofext.multipart import FlowStatsRequest, MultipartRequest
 from oko.errors import LimitExceeded, OkoError
 from oko.flow.change import Change
-from oko.flow.text import parse_selection
+from oko.flow.rule import Command, FlowMod
+from oko.flow.text import parse_rule, parse_selection
 from oko.switch import connection
 from oko.switch.connection import converse
+from oko.switch.limits import Limits
 from oko.switch.roles import Roles
-from oko.switch.session import Session
+from oko.switch.session import PROMPT_LIMIT, Session
 from oko.switch.terms import Terms
 from tests.oko.switch.conftest import Rig
 from tests.oko.switch.peer import add
@@ -118,6 +120,74 @@ def test_a_peer_that_does_not_read_is_left(
     with caplog.at_level(logging.WARNING, "oko"):
         talk(rig, peer)
     assert any("are left unread" in record.message for record in caplog.records)
+
+
+MANY = 3000
+"""Rules whose messages are more than a peer that does not read is told at once."""
+
+
+def test_a_peer_that_reads_late_hears_of_every_rule(rig: Rig) -> None:
+    rules = [f"send_flow_rem,cookie={number},priority={number},arp,actions=drop" for number in range(MANY)]
+    waiting: list[int] = []
+
+    def session(send: Callable[[bytes], None], backlog: Callable[[], int], fall_behind: Callable[[], None]) -> Session:
+        def note() -> None:
+            waiting.append(backlog())
+            fall_behind()
+
+        return Session(rig.bridge, Roles(), send, backlog, note)
+
+    async def scenario() -> None:
+        here, there = socket.socketpair()
+        streams = await asyncio.open_connection(sock=here)
+        served = asyncio.ensure_future(converse(session, A_PEER, *streams, lambda: None))
+        reader, writer = await asyncio.open_connection(sock=there, limit=1024)
+        writer.write(encode(Hello(), 1) + encode(BarrierRequest(), 2))
+        await hear(reader, BarrierReply())
+        assert rig.bridge.change([parse_selection("")]) == [None]
+        # Its own requests are answered when it has heard of what went before.
+        writer.write(encode(EchoRequest(b"x"), 3))
+        heard = await hear(reader, EchoReply(b"x"))
+        assert [message.cookie for message in heard if isinstance(message, FlowRemoved)] == list(range(MANY))
+        assert heard[-1] == EchoReply(b"x")
+        # Without a request, too.
+        assert rig.bridge.change([FlowMod(Command.ADD, parse_rule(rule)) for rule in rules]) == [None] * MANY
+        assert rig.bridge.change([parse_selection("")]) == [None]
+        splitter, told = Splitter(), 0
+        while told < MANY:
+            told += len(list(splitter.feed(await reader.read(1 << 16))))
+        writer.close()
+        await served
+
+    assert rig.add(*rules) == []
+    rig.inside(lambda: asyncio.run(asyncio.wait_for(scenario(), 60)))
+    assert len(waiting) > MANY
+    assert max(waiting) < 2 * PROMPT_LIMIT
+
+
+def test_a_peer_that_hears_of_no_rules_is_left(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rules = [f"send_flow_rem,priority={number},arp,actions=drop" for number in range(MANY)]
+
+    async def peer(streams: Streams, served: asyncio.Task[None]) -> None:
+        reader, writer = streams
+        writer.write(encode(Hello(), 1) + encode(BarrierRequest(), 2))
+        await hear(reader, BarrierReply())
+        assert rig.bridge.change([parse_selection("")]) == [None]
+        while not served.done():
+            writer.write(encode(EchoReply(), 0))  # It is not silent.
+            await asyncio.wait([served], timeout=0.01)
+        assert served.exception() is None
+
+    assert rig.add(*rules) == []
+    with caplog.at_level(logging.WARNING, "oko"):
+        talk(rig, peer, Terms("somebody", probe=0.2))
+        assert rig.add(*rules) == []
+        rig.bridge.limits = Limits(rules=100)
+        talk(rig, peer)
+    assert [record.message for record in caplog.records] == [
+        "somebody: closing the connection: rules that went are left unread",
+        "a peer: closing the connection: too many rules that went are left unread",
+    ]
 
 
 def test_a_peer_that_falls_silent_is_asked_and_then_left(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,13 +316,13 @@ def test_a_peer_that_has_ended_its_half_and_does_not_read_is_left(rig: Rig, monk
     talk(rig, peer)
 
 
-def test_a_peer_that_reads_is_kept_while_okod_is_busy(rig: Rig) -> None:
-    probe = 0.1
+def test_a_peer_that_reads_is_kept_while_okod_is_busy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = 1.0
     backlogs: list[Callable[[], int]] = []
 
-    def session(send: Callable[[bytes], None], backlog: Callable[[], int]) -> Session:
+    def session(send: Callable[[bytes], None], backlog: Callable[[], int], fall_behind: Callable[[], None]) -> Session:
         backlogs.append(backlog)
-        return Session(rig.bridge, Roles(), send, backlog)
+        return Session(rig.bridge, Roles(), send, backlog, fall_behind)
 
     async def scenario() -> None:
         here, there = socket.socketpair()
@@ -266,7 +336,8 @@ def test_a_peer_that_reads_is_kept_while_okod_is_busy(rig: Rig) -> None:
             before = backlogs[0]() if backlogs else -1
             for _ in range(10):  # Enough turns for more to be answered, if okod went on.
                 await asyncio.sleep(0)
-        time.sleep(3 * probe)  # What another peer's message takes.
+        # So long another peer's message has taken.
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + 3 * probe)
         assert sum(isinstance(message, EchoReply) for message in await hear(reader, BarrierReply())) == 16
         writer.close()
         await served

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,6 +13,24 @@ from oko.switch.controller import Controller
 from oko.switch.endpoint import Address
 
 HOST = "127.0.0.1"
+
+
+@contextmanager
+def awaited(words: str) -> Iterator[asyncio.Event]:
+    """An event that is set when the log says `words`."""
+    said = asyncio.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if words in record.getMessage():
+                said.set()
+
+    listener = Listener()
+    logging.getLogger("oko").addHandler(listener)
+    try:
+        yield said
+    finally:
+        logging.getLogger("oko").removeHandler(listener)
 
 
 def test_it_connects_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,10 +54,10 @@ def test_it_connects_again(caplog: pytest.LogCaptureFixture) -> None:
             running = group.create_task(controller.run())
             for _ in range(3):
                 await arrived.acquire()
-            server.close()
-            await server.wait_closed()
-            while not any("not connected" in record.message for record in caplog.records):
-                await asyncio.sleep(0.001)
+            with awaited("not connected") as refused:
+                server.close()
+                await server.wait_closed()
+                await refused.wait()
             server = await asyncio.start_server(accept, HOST, port)
             await arrived.acquire()
             running.cancel()
@@ -111,10 +131,10 @@ def test_a_host_that_does_not_answer(caplog: pytest.LogCaptureFixture, monkeypat
         # A listener whose queue is full does not answer.
         with socket.create_server((HOST, 0), backlog=0) as server, socket.create_connection(server.getsockname()):
             address = Address(HOST, server.getsockname()[1])
-            running = asyncio.ensure_future(Controller("them", address, None, Backoff(0.01), serve).run())
-            async with asyncio.timeout(20):
-                while not caplog.records:
-                    await asyncio.sleep(0.001)
+            with awaited("them") as said:
+                running = asyncio.ensure_future(Controller("them", address, None, Backoff(0.01), serve).run())
+                async with asyncio.timeout(20):
+                    await said.wait()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
