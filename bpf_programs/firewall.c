@@ -177,7 +177,8 @@ struct {
 	__type(value, struct rings);
 } rings SEC(".maps") OKO_KEY(index) OKO_VALUE(report);
 
-/* Packets whose first fragment matched. */
+/* Packets whose first fragment came; of those from a port that may not open connections only if it matched, so that
+ * nobody there can push out others. */
 struct fragment_key {
 	oko_ip source;
 	oko_ip dest;
@@ -188,6 +189,8 @@ struct fragment_key {
 
 struct fragment {
 	oko_time first_seen;
+	_Bool matched;
+	__u8 pad[7];
 };
 
 struct {
@@ -551,8 +554,11 @@ static __noinline int parse(struct xdp_md *ctx, struct packet *packet)
 	return known;
 }
 
-static __always_inline int may_open(__u32 port)
+/* Whether the port that the packet came in by may open connections. */
+static __always_inline int may_open(struct xdp_md *ctx)
 {
+	__u32 port = oko_in_port(ctx);
+
 	return port < PORTS && (config.openers >> port & 1);
 }
 
@@ -571,11 +577,14 @@ static __always_inline __u32 identity_of(const struct oko_flow *key)
 static __always_inline __u32 timeout_of(__u32 state, __u8 protocol)
 {
 	const __u32 *timeouts = (const __u32 *)&config.timeout;
+	/* Of NONE it is beyond all. (Linux 6.1 learns no bound from a comparison with NONE itself.) */
+	__u64 index = (__u64)state - SYN_SENT;
 
+	barrier_var(index); /* else compilers compare the state */
+	if (index < UNREPLIED - SYN_SENT)
+		return timeouts[index];
 	if (state == NONE || state >= DELETED)
 		return 0;
-	if (state < UNREPLIED)
-		return timeouts[state - SYN_SENT];
 	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6)
 		return config.timeout.icmp;
 	if (protocol != IPPROTO_UDP)
@@ -1059,20 +1068,24 @@ static __always_inline struct fragment_key fragment_key_of(const struct packet *
 	};
 }
 
-static __noinline int note_fragment(const struct packet *packet, __u64 now)
+static __noinline int note_fragment(const struct packet *packet, __u64 now, int matched)
 {
 	struct fragment_key key = packet->sender ? fragment_key_of(packet, 1) : fragment_key_of(packet, 0);
-	struct fragment fragment = {.first_seen = now};
+	struct fragment fragment = {.first_seen = now, .matched = matched};
 
 	return bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
 }
 
-static __noinline int follows_fragment(const struct packet *packet, __u64 now)
+/* Whether a later fragment matches: as the first did. If that has not come yet, it may be one that opens a connection.
+ */
+static __noinline int follows_fragment(struct xdp_md *ctx, const struct packet *packet, __u64 now)
 {
 	struct fragment_key key = fragment_key_of(packet, 0);
 	struct fragment *fragment = bpf_map_lookup_elem(&fragments, &key);
 
-	return fragment && (__s64)(now - fragment->first_seen) < (__s64)FRAGMENT_TIMEOUT;
+	if (!fragment || (__s64)(now - fragment->first_seen) >= (__s64)FRAGMENT_TIMEOUT)
+		return may_open(ctx);
+	return fragment->matched;
 }
 
 /* Return whether the packet belongs to a connection, or `opens` one. */
@@ -1098,21 +1111,22 @@ int firewall(struct xdp_md *ctx)
 {
 	__u32 index = 0;
 	struct packet *packet = bpf_map_lookup_elem(&packets, &index);
+	int known, matches;
 	__u64 now;
 
 	if (!packet)
 		return OKO_NO_MATCH;
 	*packet = (struct packet){};
-	if (!parse(ctx, packet))
+	known = parse(ctx, packet);
+	if (!known && packet->place != OKO_FIRST_FRAGMENT)
 		return OKO_NO_MATCH;
 	now = oko_now();
 	if (packet->place == OKO_LATER_FRAGMENT)
-		return follows_fragment(packet, now) ? OKO_MATCH : OKO_NO_MATCH;
-	if (!belongs(packet, now, packet->starts && !packet->quoted && may_open(oko_in_port(ctx))))
-		return OKO_NO_MATCH;
-	if (packet->place == OKO_FIRST_FRAGMENT)
-		note_fragment(packet, now);
-	return OKO_MATCH;
+		return follows_fragment(ctx, packet, now) ? OKO_MATCH : OKO_NO_MATCH;
+	matches = known && belongs(packet, now, packet->starts && !packet->quoted && may_open(ctx));
+	if (packet->place == OKO_FIRST_FRAGMENT && (matches || may_open(ctx)))
+		note_fragment(packet, now, matches);
+	return matches ? OKO_MATCH : OKO_NO_MATCH;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -75,10 +75,18 @@ class Firewall:
     @property
     def connections(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Keys and values as `oko map dump` shows them."""
-        key_schema, value_schema = self._schemas["connections"]
+        return self._entries("connections")
+
+    @property
+    def fragments(self) -> list[dict[str, Any]]:
+        """Members of keys and values together."""
+        return [key | value for key, value in self._entries("fragments")]
+
+    def _entries(self, name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        key_schema, value_schema = self._schemas[name]
         return [
             (cast(dict[str, Any], read(key_schema, key)), cast(dict[str, Any], read(value_schema, value)))
-            for key, value in self._harness.maps["connections"].items()
+            for key, value in self._harness.maps[name].items()
         ]
 
     @property
@@ -251,14 +259,23 @@ PING = THERE / ICMP(type="echo-request", id=7)
 SYN = THERE / TCP(sport=40000, dport=80, flags="S", seq=2**32 - 100)
 OTHER_PORT = BACK / TCP(sport=81, dport=40000, flags="SA")
 FIRST = ETHER / IP(src=CLIENT, dst=SERVER, id=77, flags="MF") / UDP(sport=5000, dport=53, len=1008) / Raw(bytes(992))
+FIRST_BACK = (
+    ETHER / IP(src=SERVER, dst=CLIENT, id=77, flags="MF") / UDP(sport=53, dport=5000, len=1008) / Raw(bytes(992))
+)
+BAD_FIRST = ETHER / IP(src=CLIENT, dst=SERVER, id=77, flags="MF") / UDP(sport=5000, dport=53, len=7) / Raw(bytes(992))
 LATER6 = THERE6 / IPv6ExtHdrFragment(id=7, nh=17, offset=125, m=0) / Raw(bytes(16))
 FIRST6 = THERE6 / IPv6ExtHdrFragment(id=7, m=1) / UDP(sport=5000, dport=53, len=1016, chksum=1) / Raw(bytes(992))
 
 
-def later(**fields: Any) -> Sent:
+def later(**fields: Any) -> tuple[int, Packet]:
     """A later fragment of FIRST, but for `fields`."""
     chosen = {"src": CLIENT, "dst": SERVER, "id": 77, "proto": 17, "frag": 125, **fields}
     return INSIDE, ETHER / IP(**chosen) / Raw(bytes(16))
+
+
+def later_back(**fields: Any) -> tuple[int, Packet]:
+    """The same of FIRST_BACK, from the side that may not open."""
+    return OUTSIDE, later(src=SERVER, dst=CLIENT, **fields)[1]
 
 
 def in_fragments(ip: Packet, tcp: Packet) -> Packet:
@@ -526,14 +543,25 @@ CASES: dict[str, Case] = {
     # Fragments
     "a first fragment": Case(matching((INSIDE, FIRST)), "UNREPLIED"),
     "its later fragment": Case(matching((INSIDE, FIRST), later()), "UNREPLIED"),
-    "a later fragment alone": Case([*matching(query()), *refused(later())], "UNREPLIED"),
-    "a later fragment before the first": Case([*refused(later()), *matching((INSIDE, FIRST))], "UNREPLIED"),
-    "a later fragment of another packet": Case([*matching((INSIDE, FIRST)), *refused(later(id=78))], "UNREPLIED"),
-    "a later fragment from the other side": Case(
-        [*matching((INSIDE, FIRST)), *refused(later(src=SERVER, dst=CLIENT))], "UNREPLIED"
+    "a later fragment before the first": Case(matching(later(), (INSIDE, FIRST), later()), "UNREPLIED"),
+    "a later fragment alone": Case(matching(later()), ""),
+    "a later fragment of what is refused": Case(refused(client("A", below=in_fragments), later(proto=6, id=79)), ""),
+    "a later fragment of what does not hold": Case(refused((INSIDE, BAD_FIRST), later()), ""),
+    "what was refused so long ago that it is over": Case(
+        [*refused((INSIDE, BAD_FIRST)), Quiet(31), *matching(later())], ""
     ),
-    "a late fragment": Case([*matching((INSIDE, FIRST)), Quiet(31), *refused(later())], "UNREPLIED"),
-    "fragments of the refused": Case(refused((OUTSIDE, FIRST), later()), ""),
+    "fragments of a reply": Case([*matching(query(), (OUTSIDE, FIRST_BACK), later_back())], "REPLIED"),
+    "a later fragment of a reply before the first": Case(
+        [*matching(query()), *refused(later_back()), *matching((OUTSIDE, FIRST_BACK), later_back())], "REPLIED"
+    ),
+    "a later fragment of another reply": Case(
+        [*matching(query(), (OUTSIDE, FIRST_BACK)), *refused(later_back(id=78))], "REPLIED"
+    ),
+    "a later fragment from the other side": Case([*matching((INSIDE, FIRST)), *refused(later_back())], "UNREPLIED"),
+    "a late fragment of a reply": Case(
+        [*matching(query(), (OUTSIDE, FIRST_BACK)), Quiet(31), *refused(later_back())], "REPLIED"
+    ),
+    "fragments from the side that may not open": Case(refused((OUTSIDE, FIRST_BACK), later_back()), ""),
     "fragments of IPv6": Case(matching((INSIDE, FIRST6), (INSIDE, LATER6)), "UNREPLIED"),
     "an acknowledgement of a segment in fragments": Case(
         [*HANDSHAKE, *matching(client("PA", 48, below=in_fragments), server("A", ack=4000))], "ESTABLISHED"
@@ -590,6 +618,14 @@ def test_sequences(firewall: Firewall, case: Case) -> None:
             port, packet = talk.frame(sent) if isinstance(sent, Segment) else sent
             assert firewall.matches(port, packet) is matches, f"step {number}: {packet.summary()}"
     assert firewall.states == ([case.state] if case.state else [])
+
+
+def test_only_a_side_that_may_open_is_remembered_for_what_was_refused(firewall: Firewall) -> None:
+    assert not firewall.matches(OUTSIDE, FIRST_BACK)
+    assert firewall.fragments == []
+    assert not firewall.matches(INSIDE, BAD_FIRST)
+    (noted,) = firewall.fragments
+    assert (noted["source"], noted["dest"], noted["protocol"], noted["matched"]) == (CLIENT, SERVER, "udp", False)
 
 
 @pytest.mark.parametrize(

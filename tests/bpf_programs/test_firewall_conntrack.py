@@ -57,29 +57,18 @@ def conntrack() -> Iterator[Conntrack]:
 
 
 def disagreements(firewall: Harness, conntrack: Conntrack, frames: Sequence[bytes]) -> list[str]:
+    """Of the packets that Linux gives a verdict on. What it gives none on must not match either, but for fragments of
+    packets that never become whole: Linux waits for the rest of them in vain."""
     ours = [bool(firewall.run(frame).retval) for frame in frames]
     theirs = conntrack.states(frames)
     assert any(theirs), "the oracle has seen nothing"
+    judged = list(zip(frames, ours, theirs, strict=True))
+    assert not [frame.hex() for frame, matches, state in judged if matches and not state and not fragment_of(frame)]
     return [
-        f"packet {number}: {state or 'not seen'} there, {'match' if matches else 'no match'} here"
-        for number, (matches, state) in enumerate(zip(ours, theirs, strict=True))
-        if matches != (state in {"new", "established", "related"})
+        f"packet {number}: {state} there, {'match' if matches else 'no match'} here"
+        for number, (_, matches, state) in enumerate(judged)
+        if state and matches != (state in {"new", "established", "related"})
     ]
-
-
-def without_early_fragments(frames: Sequence[bytes]) -> list[bytes]:
-    """Without the packets of which a later fragment comes before the first: the firewall cannot know what it belongs
-    to, Linux waits until it does."""
-    begun: set[bytes] = set()
-    early: set[bytes] = set()
-    for frame in frames:
-        if fragment := fragment_of(frame):
-            packet, offset = fragment
-            if offset == 0:
-                begun.add(packet)
-            elif packet not in begun:
-                early.add(packet)
-    return [frame for frame in frames if not (fragment := fragment_of(frame)) or fragment[0] not in early]
 
 
 FRAMES_OF = {
@@ -97,9 +86,8 @@ FRAMES_OF = {
 def test_captures(firewall: Harness, conntrack: Conntrack, capture: Path) -> None:
     with Capture(capture) as packets:
         frames = [packet.data for packet in packets if len(packet.data) >= 14]
-    frames = without_early_fragments(frames)
     found = disagreements(firewall, conntrack, frames)
-    assert len(found) <= max(1, len(frames) // 1000), found
+    assert len(found) <= len(frames) // 1000, found
 
 
 class End:

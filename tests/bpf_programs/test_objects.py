@@ -32,6 +32,7 @@ OBJECTS: dict[str, tuple[str, int, set[str], set[str], int]] = {
     "token_bucket.o": ("filter", 256, {"limits", "sources", "buckets", "refused", ".data.config"}, set(), 2),
     "runtime/parser.o": ("runtime/parse", 64, set(), set(), 3),
     "runtime/stub.o": ("xdp", 64, {"slot", "fallthrough"}, set(), 1),
+    "runtime/stub_open.o": ("xdp", 64, {"slot", "fallthrough"}, set(), 1),
 }
 """The other objects of the runtime have several functions each: runtime/test_functions.py."""
 

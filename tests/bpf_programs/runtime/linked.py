@@ -98,10 +98,16 @@ class LinkedFunction:
 
     def member(self, name: str, size: int) -> int:
         """A member of the packet after the call, a number in host order."""
+        return int.from_bytes(self._bytes(self._offset(name), size), "little")
+
+    def key(self, name: str) -> bytes:
+        """A member of the key after the call, as it lies in memory."""
+        return self._bytes(self._offset(f"key.{name}"), self.layout.key.members[name][1])
+
+    def _bytes(self, offset: int, size: int) -> bytes:
         state = self.maps["packet"].lookup(ONLY)
         assert state is not None
-        offset = self._offset(name)
-        return int.from_bytes(state[offset : offset + size], "little")
+        return state[offset : offset + size]
 
     def _offset(self, name: str) -> int:
         if name.startswith("key."):

@@ -30,6 +30,7 @@ from oko.flow.fields import FIELDS
 from oko.flow.headers import offsets, parse
 from oko.replay.capture import Capture
 from tests.bpf_programs.harness import Harness, build_test_object
+from tests.bpf_programs.runtime.linked import LinkedFunction, build_runtime
 from tests.oko.flow.frames import frames
 from verifier import elf
 from verifier.btf import Btf, Struct
@@ -236,6 +237,27 @@ def test_every_length_of_a_frame(parser: Parser, packet: Packet, length_field: i
 @given(frame=frames())
 def test_frames_of_every_kind(parser: Parser, frame: bytes) -> None:
     parser.check(frame)
+
+
+@pytest.fixture(scope="module")
+def one_tag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkedFunction]:
+    directory = tmp_path_factory.mktemp("one_tag")
+    build_runtime(directory, "parser")
+    with LinkedFunction(directory, "oko_parse_one_tag") as function:
+        yield function
+
+
+@settings(max_examples=500, deadline=None)
+@given(frame=frames())
+def test_frames_of_which_one_tag_is_read(one_tag: LinkedFunction, frame: bytes) -> None:
+    """Open vSwitch with vlan-limit=1: tests/oko/attached/test_vlan_limit.py."""
+    assert one_tag.call(frame, {}).retval == 0
+    found = {
+        field.name: int.from_bytes(one_tag.key(field.member), "big") >> field.shift & field.full
+        for field in FIELDS
+        if field.member
+    }
+    assert found == parse(frame, 0, vlan_limit=1)
 
 
 @pytest.mark.skipif(not SHARED_CAPTURES.exists(), reason="the shared captures are not here")

@@ -1,4 +1,4 @@
-"""The port stub: it jumps to what is in the slot, else it drops and counts."""
+"""The port stubs: they jump to what is in the slot, else they count, and drop the packet or pass it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from verifier.isa import Instruction
 
 pytestmark = pytest.mark.needs_bpf
 
-XDP_DROP, XDP_PASS = 1, 2
+XDP_DROP, XDP_PASS, XDP_TX = 1, 2, 3
+OTHERWISE = {"stub": XDP_DROP, "stub_open": XDP_PASS}
 FRAME = bytes(60)
 ONLY = bytes(4)
 
 
+@pytest.fixture(params=OTHERWISE)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Harness]:
+def stub(name: str, tmp_path: Path) -> Iterator[Harness]:
     build(tmp_path)
-    with Harness(tmp_path / "runtime" / "stub.o") as harness:
+    with Harness(tmp_path / "runtime" / f"{name}.o") as harness:
         yield harness
 
 
@@ -33,27 +39,27 @@ def fallthrough(stub: Harness) -> int:
     return sum(int.from_bytes(value, "little") for value in values)
 
 
-def pass_program() -> LoadedProgram:
-    """A pipeline that passes every packet."""
-    code = (Instruction(isa.ALU64 | isa.MOV | isa.K, dst=0, imm=XDP_PASS), Instruction(isa.OPCODE_EXIT))
-    return load_program("pass", isa.encode(code), "GPL", references={})
+def pipeline() -> LoadedProgram:
+    """A pipeline that sends every packet back."""
+    code = (Instruction(isa.ALU64 | isa.MOV | isa.K, dst=0, imm=XDP_TX), Instruction(isa.OPCODE_EXIT))
+    return load_program("back", isa.encode(code), "GPL", references={})
 
 
-def test_an_empty_slot_drops_and_counts(stub: Harness) -> None:
-    assert stub.run(FRAME, repeat=3).retval == XDP_DROP
+def test_what_finds_an_empty_slot_is_counted(name: str, stub: Harness) -> None:
+    assert stub.run(FRAME, repeat=3).retval == OTHERWISE[name]
     assert fallthrough(stub) == 3
 
 
 def test_a_filled_slot_decides_and_nothing_is_counted(stub: Harness) -> None:
-    with pass_program() as program:
+    with pipeline() as program:
         stub.maps["slot"].update(ONLY, struct.pack("=I", program.fd))
-        assert stub.run(FRAME).retval == XDP_PASS
+        assert stub.run(FRAME).retval == XDP_TX
     assert fallthrough(stub) == 0
 
 
-def test_an_emptied_slot_drops_again(stub: Harness) -> None:
-    with pass_program() as program:
+def test_an_emptied_slot_is_one(name: str, stub: Harness) -> None:
+    with pipeline() as program:
         stub.maps["slot"].update(ONLY, struct.pack("=I", program.fd))
     stub.maps["slot"].delete(ONLY)
-    assert stub.run(FRAME).retval == XDP_DROP
+    assert stub.run(FRAME).retval == OTHERWISE[name]
     assert fallthrough(stub) == 1

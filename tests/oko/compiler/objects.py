@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from oko.compiler.runtime import Runtime
+from tests.bpf_programs import harness
 from tests.bpf_programs.harness import build, build_test_object
 from verifier import elf
 from verifier.check import check
@@ -17,9 +18,15 @@ FILTERS = Path(__file__).with_name("filters")
 
 @cache
 def runtime() -> Runtime:
-    with TemporaryDirectory() as directory:
-        build(Path(directory))
-        return Runtime.read(lambda name: (Path(directory) / "runtime" / f"{name}.o").read_bytes())
+    if directory := harness.compiled():
+        return _runtime(directory)
+    with TemporaryDirectory() as built:
+        build(Path(built))
+        return _runtime(Path(built))
+
+
+def _runtime(directory: Path) -> Runtime:
+    return Runtime.read(lambda name: (directory / "runtime" / f"{name}.o").read_bytes())
 
 
 @cache
