@@ -87,10 +87,10 @@ class Stage:
         assert done.stderr.count("\n") == 1
         return done.stderr.removeprefix(f"{tool}: ").rstrip("\n")
 
-    def start(self, *options: str) -> Okod:
-        """okod for br0 with these options, when it is ready."""
+    def start(self, *options: str, role: str = "--standalone") -> Okod:
+        """okod for br0 in this role with these options, when it is ready."""
         process = subprocess.Popen(
-            self._argv(("okod", "--standalone", BRIDGE, *options)),
+            self._argv(("okod", role, BRIDGE, *options)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -136,8 +136,8 @@ static __always_inline int offset_in_frame(struct xdp_md *ctx, const struct oko_
 	return cursor->pos - (void *)(long)ctx->data;
 }
 
-/* Addresses, eth_type and the outermost tag. Return 1 for a runt. */
-static __always_inline int parse_link(struct oko_cursor *cursor, struct oko_key *key)
+/* Addresses, eth_type and the outermost tag, when at most `vlan_limit` tags (1 or 2) are read. Return 1 for a runt. */
+static __always_inline int parse_link(struct oko_cursor *cursor, struct oko_key *key, const int vlan_limit)
 {
 	struct ethhdr *eth = oko_parse_bytes(cursor, sizeof(*eth));
 	struct oko_vlan *vlan;
@@ -151,7 +151,8 @@ static __always_inline int parse_link(struct oko_cursor *cursor, struct oko_key 
 	vlan = oko_parse_vlan(cursor, &eth_type);
 	if (vlan) {
 		key->vlan_tci = vlan->tci | VLAN_PRESENT;
-		oko_parse_vlan(cursor, &eth_type);
+		if (vlan_limit > 1)
+			oko_parse_vlan(cursor, &eth_type);
 	}
 	if (bpf_ntohs(eth_type) < ETH_P_802_3_MIN && !oko_parse_snap(cursor, &eth_type))
 		eth_type = bpf_htons(OKO_ETH_TYPE_802_2);
@@ -400,10 +401,7 @@ static __always_inline void parse_transport(struct xdp_md *ctx, struct oko_curso
 	key->tp_dst = ports[1];
 }
 
-/* Write the key of `packet`, except for in_port and metadata, and the offsets `network` and `transport`. Return 0, or 1
- * for a runt: a frame shorter than an Ethernet header. */
-SEC("runtime/parse")
-int oko_parse(struct xdp_md *ctx, struct oko_packet *packet)
+static __always_inline int parse(struct xdp_md *ctx, struct oko_packet *packet, const int vlan_limit)
 {
 	struct oko_cursor cursor = oko_cursor(ctx);
 	struct oko_key *key;
@@ -414,7 +412,7 @@ int oko_parse(struct xdp_md *ctx, struct oko_packet *packet)
 	key = &packet->key;
 	clear(key);
 	packet->transport = 0;
-	if (parse_link(&cursor, key))
+	if (parse_link(&cursor, key, vlan_limit))
 		return 1;
 	packet->network = offset_in_frame(ctx, &cursor);
 	if (key->eth_type == bpf_htons(ETH_P_IP))
@@ -428,6 +426,21 @@ int oko_parse(struct xdp_md *ctx, struct oko_packet *packet)
 	if (has_transport)
 		parse_transport(ctx, &cursor, packet);
 	return 0;
+}
+
+/* Write the key of `packet`, except for in_port and metadata, and the offsets `network` and `transport`. Return 0, or 1
+ * for a runt: a frame shorter than an Ethernet header. */
+SEC("runtime/parse")
+int oko_parse(struct xdp_md *ctx, struct oko_packet *packet)
+{
+	return parse(ctx, packet, 2);
+}
+
+/* The same where tags behind the outermost are not read, as in a bridge of Open vSwitch with vlan-limit=1. */
+SEC("runtime/parse_one_tag")
+int oko_parse_one_tag(struct xdp_md *ctx, struct oko_packet *packet)
+{
+	return parse(ctx, packet, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

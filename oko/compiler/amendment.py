@@ -1,20 +1,22 @@
 """`amend`: how the maps of an image change when only rules do, without compiling all tables again.
 
 That is possible when the code of the image does already what the new rules need: their masks are hashed, rules of their
-priority are looked for, what happens when they win has a template, and there is room. If anything else is the case, all
-tables are compiled anew, as after any change of groups, meters, observers, programs and ports.
+priority are looked for, and what happens when they win has a template. If anything else is the case, all tables are
+compiled anew, as after any change of groups, meters, observers, programs and ports. When only the maps have no room for
+it, the image is `grown`: the same code with larger maps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from oko.compiler.compile import Compilation
-from oko.compiler.image import Image, Want
+from oko.compiler.counters import room_for
+from oko.compiler.image import Image, ImageMap, Want
 from oko.compiler.in_flight import Element, Spot
 from oko.compiler.layout import Lowered
-from oko.compiler.lookup import hash_key, map_of, rule_value
+from oko.compiler.lookup import hashed_group, rule_value
 from oko.compiler.plan import Candidate, Group, Plan, Segment
 from oko.compiler.wants import ARGUMENTS
 from oko.errors import FlowError, LimitExceeded
@@ -28,10 +30,11 @@ class _Anew(Exception):
 @dataclass(slots=True)
 class Amendment:
     """`elements` in the order in which they have to go into the maps, and by slot what rules want that are there then,
-    None of those that are not."""
+    None of those that are not. `outgrown`: the maps of the image have no room for them."""
 
     elements: list[Element] = field(default_factory=list)
     wants: dict[int, Want | None] = field(default_factory=dict)
+    outgrown: bool = False
 
     def apply(self, image: Image) -> None:
         """Let the entries and wants of `image` be what they are now."""
@@ -46,6 +49,24 @@ class Amendment:
                 image.wants.pop(slot, None)
             else:
                 image.wants[slot] = want
+
+
+def grown(image: Image, amendment: Amendment, slots: int) -> Image:
+    """`image` with the amendment, and with room for it and more. Every slot in use is below `slots`. The image itself
+    stays as it was."""
+    copy = replace(
+        image, maps=tuple(replace(each, entries=dict(each.entries)) for each in image.maps), wants=dict(image.wants)
+    )
+    amendment.apply(copy)
+    return replace(copy, maps=tuple(_with_room(each, slots) for each in copy.maps))
+
+
+def _with_room(each: ImageMap, slots: int) -> ImageMap:
+    """The map, or if it has no room for as many rules, one that has."""
+    elements = slots if each.name == "counters" else len(each.entries)
+    if elements <= each.spec.max_entries:
+        return each
+    return replace(each, spec=replace(each.spec, max_entries=room_for(elements)))
 
 
 def amend(compilation: Compilation, added: Iterable[Entry], removed: Iterable[Entry], slots: int) -> Amendment | None:
@@ -84,6 +105,7 @@ class _Amending:
         self._new: list[Element] = []
         self._replaced: list[Element] = []
         self._wants: dict[int, Want | None] = {}
+        self._outgrown = False
 
     def amendment(self) -> Amendment:
         """All of it."""
@@ -92,12 +114,13 @@ class _Amending:
             raise _Anew
         arguments = [Element(ARGUMENTS, key, value) for key, value in data.items()]
         gone = [element for _, element in sorted(self._gone.values(), key=lambda item: item[0], reverse=True)]
-        return Amendment([*arguments, *self._new, *self._replaced, *gone], self._wants)
+        return Amendment([*arguments, *self._new, *self._replaced, *gone], self._wants, self._outgrown)
 
     def require_slots(self, slots: int) -> None:
         counted = self._maps.get("counters")
-        if counted is None or slots > counted.spec.max_entries:
+        if counted is None:
             raise _Anew
+        self._outgrown |= slots > counted.spec.max_entries
 
     def remove(self, entry: Entry) -> None:
         self._wants[entry.slot] = None
@@ -120,16 +143,17 @@ class _Amending:
             return  # No packet comes there.
         want = self._compilation.wants.amend(rule)
         lowered = self._compilation.layout.lower(rule.match)
-        segment = _segment_for(plan, entry, lowered)
+        rank = entry.rank
+        segment = _segment_for(plan, rank, rule.match.program, lowered)
         group = None if segment is None else segment.groups.get(lowered.mask)
         if want is None or segment is None or group is None or group.number is None or rule.priority > group.reach:
             raise _Anew
         self._wants[entry.slot] = want
-        segment.note(entry.rank)
+        segment.note(rank)
         standing = group.candidates.get(lowered.value)
         if standing is not None:
             group.shadowed.add(lowered.value)
-            if standing.entry.rank < entry.rank:
+            if standing.entry.rank < rank:
                 return
         group.put(Candidate(entry, lowered))
         replaces = self._gone.pop((group.number, lowered.value), None) is not None or standing is not None
@@ -140,17 +164,16 @@ class _Amending:
         self._new.append(element)
         self._used[element.map] += 1
         if self._used[element.map] > self._maps[element.map].spec.max_entries:
-            raise _Anew
+            self._outgrown = True
 
     def _element(
         self, entry: Entry, group: int, lowered: Lowered, value: bytes | None, *, replaces: bool = False
     ) -> Element:
-        layout = self._compilation.layout
-        name = map_of(layout.size, lowered.mask)
-        if name not in self._maps:
+        hashed = hashed_group(self._compilation.layout.size, group, lowered.mask)
+        if hashed.map not in self._maps:
             raise _Anew  # No packet comes to the code that would look there.
-        key = hash_key(layout, group, lowered.mask, lowered.value)
-        return Element(name, key, value, replaces, Spot(entry.rule.table, group, lowered))
+        key = hashed.key(lowered.value)
+        return Element(hashed.map, key, value, replaces, Spot(entry.rule.table, group, lowered))
 
 
 def _group_of(plan: Plan, entry: Entry, lowered: Lowered) -> Group | None:
@@ -165,9 +188,8 @@ def _group_of(plan: Plan, entry: Entry, lowered: Lowered) -> Group | None:
     return None
 
 
-def _segment_for(plan: Plan, entry: Entry, lowered: Lowered) -> Segment | None:
+def _segment_for(plan: Plan, rank: Rank, program: int | None, lowered: Lowered) -> Segment | None:
     """A segment where a new rule may stand: what overlaps it in segments before is better, in those behind worse."""
-    rank, program = entry.rank, entry.rule.match.program
     home: Segment | None = None
     for segment in plan.segments:
         if home is None and segment.program == program:

@@ -12,7 +12,7 @@ from oko.compiler.image import Image
 from oko.compiler.layout import KeyLayout
 from oko.compiler.lookup import group_of, slot_of
 from oko.compiler.plan import Segment, plan
-from oko.flow.action import Action, Group, Output
+from oko.flow.action import Action, Continue, Group, Output, Pass
 from oko.flow.group import GroupEntry
 from oko.flow.group_text import print_group
 from oko.flow.observer_text import print_observer
@@ -69,10 +69,10 @@ class _Notes:
         return iter(())
 
 
-def draw(tables: Tables, layout: KeyLayout) -> str:
+def draw(tables: Tables, layout: KeyLayout, *, attached: bool = False) -> str:
     """The way of packets through the tables that they can reach: observers, segments (rules of one program that stand
-    next to each other), programs, and from each where packets go."""
-    graph = _Graph(layout)
+    next to each other), programs, and from each where packets go. `attached`: those that miss go to Open vSwitch."""
+    graph = _Graph(layout, attached=attached)
     reached, ahead = set[int](), [0]
     while ahead:
         table = ahead.pop()
@@ -89,8 +89,9 @@ def draw(tables: Tables, layout: KeyLayout) -> str:
 class _Graph:
     """Collects nodes and edges. The names of nodes are made of what they stand for: t0, t0s1, program3, group1."""
 
-    def __init__(self, layout: KeyLayout) -> None:
+    def __init__(self, layout: KeyLayout, *, attached: bool) -> None:
         self._layout = layout
+        self._attached = attached
         self._nodes: list[str] = []
         self._edges: dict[str, None] = {"start -> t0": None}
         self._ends: dict[str, str] = {}
@@ -127,7 +128,9 @@ class _Graph:
             self._ask(name, segment.program)
             for entry in _entries_of(segment):
                 self._lead(name, entry)
-        stages.append((f"t{number}miss", "miss: drop"))
+        stages.append((f"t{number}miss", "miss" if self._attached else "miss: drop"))
+        if self._attached:
+            self._leave(stages[-1][0])
         self._nodes.append(f"subgraph cluster_{number} {{")
         self._nodes += [f"  {_node(name, label)}" for name, label in stages]
         self._nodes.append("}")
@@ -154,7 +157,7 @@ class _Graph:
         self._act(name, rule.actions)
         if rule.goto is not None:
             self._edge(name, f"t{rule.goto}", "goto")
-        elif not any(isinstance(action, Output | Group) for action in rule.actions):
+        elif not any(isinstance(action, Output | Group | Pass | Continue) for action in rule.actions):
             self._ends["end"] = "end"
             self._edge(name, "end")
 
@@ -167,6 +170,14 @@ class _Graph:
                 case Group(number):
                     self._groups.add(number)
                     self._edge(name, f"group{number}")
+                case Pass():
+                    self._leave(name)
+                case Continue():
+                    self._leave(name, "with a shim")
+
+    def _leave(self, name: str, label: str = "") -> None:
+        self._ends["switch"] = "Open vSwitch"
+        self._edge(name, "switch", label)
 
     def _edge(self, one: str, other: str, label: str = "", *, style: str = "") -> None:
         marks = [f'label="{label}"'] if label else []

@@ -14,7 +14,7 @@ from oko.compiler.image import Filter, Image, ImageMap
 from oko.compiler.ingress import Ingress, emit_in_port
 from oko.compiler.layout import KeyLayout
 from oko.compiler.link import Part, from_filter, from_program, generated, link
-from oko.compiler.lookup import RULE_SIZE, hash_key, map_of, rule_value
+from oko.compiler.lookup import RULE_SIZE, hashed_group, rule_value
 from oko.compiler.lowering import Lowering
 from oko.compiler.pipeline import Pipeline, TablePlan
 from oko.compiler.plan import Plan, plan
@@ -24,6 +24,7 @@ from oko.compiler.runtime import FUNCTIONS, Runtime
 from oko.compiler.typeinfo import Prototype, type_information
 from oko.compiler.wants import Wants
 from oko.errors import LimitExceeded
+from oko.flow.attachment import Attachment
 from oko.flow.port import PortState
 from oko.flow.tables import Tables
 from verifier.program import MapSpec, MapType
@@ -62,10 +63,11 @@ def compile_image(
     runtime: Runtime,
     *,
     states: Mapping[int, PortState] | None = None,
+    attachment: Attachment | None = None,
     replay: bool = False,
 ) -> Image:
     """The image of a bridge's tables: see `compile_tables`."""
-    return compile_tables(tables, filters, ports, runtime, states=states, replay=replay).image
+    return compile_tables(tables, filters, ports, runtime, states=states, attachment=attachment, replay=replay).image
 
 
 def compile_tables(
@@ -75,13 +77,14 @@ def compile_tables(
     runtime: Runtime,
     *,
     states: Mapping[int, PortState] | None = None,
+    attachment: Attachment | None = None,
     replay: bool = False,
 ) -> Compilation:
     """Compile a bridge's tables.
 
     `filters` are the loaded programs by id. `ports` is ifindex by port number, any number in a replay image, None for a
     port whose interface is gone: what is sent there is dropped as `Drop.NO_PORT`. `states` of ports that are not as
-    usual. Pure.
+    usual. With an `attachment` the image leaves packets to Open vSwitch; without one it never returns XDP_PASS. Pure.
 
     Raises BadAction for an action that the pipeline cannot do, LimitExceeded beyond a budget.
     """
@@ -93,18 +96,19 @@ def compile_tables(
         for number, ifindex in ports.items()
         if ifindex is not None
     }
-    ingress = Ingress(by_interface, replay, len(ports))
+    ingress = Ingress(by_interface, replay, len(ports) if attachment is None else None)
     known = {number: (states or {}).get(number, PortState()) for number in ports}
-    lowering = Lowering(known, tables.groups, tables.meters)
+    lowering = Lowering(known, tables.groups, tables.meters, attachment is not None)
     wants = Wants(lowering)
     wants.add(tables)
     plans = [_table_plan(tables, number, wants, runtime.layout.key) for number in sorted(wants.pending)]
-    pipeline = Pipeline(plans, runtime.layout, filters, ingress, wants.by_slot, lowering.sets, wants.groups)
+    pipeline = Pipeline(plans, runtime.layout, filters, ingress, wants.by_slot, lowering.sets, wants.groups, attachment)
     main = generated("pipeline", pipeline.emit(), _FILE)
     interfaces = {indices[number]: ifindex for number, ifindex in ports.items() if ifindex is not None}
     maps = [
         ImageMap("counters", counters.counters(tables.slots)),
         ImageMap("drops", counters.DROPS),
+        ImageMap("shims", counters.SHIMS),
         *_rule_maps(pipeline, runtime.layout.key),
         *wants.maps(),
         *_output_maps(lowering.sets, interfaces),
@@ -218,10 +222,11 @@ def _rule_maps(pipeline: Pipeline, layout: KeyLayout) -> list[ImageMap]:
     """The maps of the hashed rules, one for each number of words."""
     contents: dict[str, dict[bytes, bytes]] = {}
     for number, group in enumerate(pipeline.hashed):
-        entries = contents.setdefault(map_of(layout.size, group.mask), {})
+        hashed = hashed_group(layout.size, number, group.mask)
+        entries = contents.setdefault(hashed.map, {})
         for value, candidate in group.candidates.items():
             want = pipeline.wants[candidate.entry.slot]
-            entries[hash_key(layout, number, group.mask, value)] = rule_value(candidate.entry, want)
+            entries[hashed.key(value)] = rule_value(candidate.entry, want)
     maps = []
     for name, entries in sorted(contents.items()):
         key_size, room = len(next(iter(entries))), counters.room_for(len(entries))

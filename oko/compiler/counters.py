@@ -26,6 +26,8 @@ def counters(slots: int) -> MapSpec:
     return MapSpec("counters", MapType.PERCPU_ARRAY, 4, COUNTER.size, room_for(slots))
 
 
+SHIMS: Final = MapSpec("shims", MapType.ARRAY, 4, 4, 1)
+"""Of an attached switch: a number of `oko.flow.attachment.Shims`, host order."""
 DROPS: Final = MapSpec("drops", MapType.PERCPU_ARRAY, 4, COUNTER.size, len(Drop))
 PROGRAMS: Final = MapSpec("programs", MapType.PERCPU_ARRAY, 4, PROGRAM.size, PROGRAM_LIMIT)
 

@@ -16,6 +16,7 @@ from oko.compiler.image import Filter
 from oko.compiler.ingress import Ingress
 from oko.compiler.layout import WORD, PacketLayout
 from oko.compiler.replay import REPLAY_DROP
+from oko.flow.attachment import Attachment
 from oko.flow.drop import Drop
 from verifier import isa
 
@@ -33,6 +34,7 @@ R0, R1, R2, R3, R4, R6, R7, R8, R9, FRAME = (
 )
 
 XDP_DROP: Final = 1
+XDP_PASS: Final = 2
 XDP_REDIRECT: Final = 4
 
 # Offsets in struct xdp_md (<linux/bpf.h>).
@@ -63,7 +65,8 @@ KEPT: Final = -56
 
 class Emission:
     """Collects the instructions of one main function in `asm`. `keeps_packet`: there is a `struct oko_packet`;
-    `remembers`: the programs whose answer is needed more than once."""
+    `remembers`: the programs whose answer is needed more than once; `attachment`: that to Open vSwitch, None without
+    one."""
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Emission:
         *,
         keeps_packet: bool,
         remembers: frozenset[int],
+        attachment: Attachment | None,
     ) -> None:
         self.asm = Assembler()
         self.layout = layout
@@ -80,8 +84,12 @@ class Emission:
         self.ingress = ingress
         self.keeps_packet = keeps_packet
         self.remembers = remembers
+        self.attachment = attachment
+        self.parser = "oko_parse_one_tag" if attachment is not None and attachment.vlan_limit == 1 else "oko_parse"
         self.dropping = Label("drop")
         self.sending = Label("send")
+        self.passing = Label("pass")
+        self.continuing = Label("continue")
 
     def lookup(self, name: str, key: int) -> None:
         """R0 = the value in the map `name` under the key at `key` of the stack, or null."""

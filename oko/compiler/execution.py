@@ -36,12 +36,14 @@ from oko.compiler.step import (
     Call,
     Charge,
     Clear,
+    Continue,
     Count,
     Either,
     Failure,
     Kind,
     Note,
     Parse,
+    Pass,
     Procedure,
     Select,
     Send,
@@ -248,6 +250,13 @@ class Execution:
     def _procedure(self, table: int, procedure: Procedure, gotos: Mapping[int, Label], *, sent: bool) -> None:
         emission, asm = self.emission, self.emission.asm
         if procedure.direct:
+            match procedure.steps:
+                case (Pass(),):
+                    asm.jump(emission.passing)
+                    return
+                case (Continue(),):
+                    asm.jump(emission.continuing)
+                    return
             if sent:
                 asm.copy(R1, R8)
                 self._pending()
@@ -266,8 +275,8 @@ class Execution:
                 emission.packet(R2)
                 asm.store(4, R2, emission.layout.offsets["outputs"], R8)
             if procedure.parse_again:
-                self._arguments_of_call("oko_parse")
-                asm.call("oko_parse")
+                self._arguments_of_call(emission.parser)
+                asm.call(emission.parser)
             asm.jump(gotos[procedure.goto])
         elif procedure.finish:
             reason = PacketInReason.NO_MATCH if procedure.miss else PacketInReason.ACTION
@@ -308,8 +317,8 @@ class Execution:
                 case Call():
                     self._call(step, at, table)
                 case Parse():
-                    self._arguments_of_call("oko_parse")
-                    asm.call("oko_parse")
+                    self._arguments_of_call(emission.parser)
+                    asm.call(emission.parser)
                 case Either(chosen):
                     known_empty = self._walk(chosen, places, table, known_empty=known_empty)
                 case Send():

@@ -25,7 +25,7 @@ class Filter:
 @dataclass(frozen=True, slots=True)
 class Want:
     """What a rule that won wants: the procedure with the index `template` among its table's, with `argument`: the index
-    of its data, or, of a direct one, the port set."""
+    of its data, or, of a direct one, the port set or the end of the shim."""
 
     template: int
     argument: int

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from oko.compiler.layout import Lowered
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """Where packets find a rule: in the group of this number of this table, when they have what it looks at."""
 
     table: int
@@ -28,10 +28,9 @@ class Spot:
     lowered: Lowered
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """A change of one element of the map that images call `map`: `value` None removes it, `replaces` says that there is
-    one. A rule's has a `spot`."""
+    one. A rule's has a `spot`. (A named tuple, as is that, for the sake of flow_mods by the ten thousand.)"""
 
     map: str
     key: bytes
@@ -93,17 +92,21 @@ class InFlight:
     def _must_wait(self, element: Element) -> bool:
         if element.value is not None and element.map in self._freed:
             return True
-        spot = element.spot
-        return spot is not None and any(
-            changed.table < spot.table or (changed.table == spot.table and changed.overlaps(spot.lowered))
-            for number, changed in self._changed.items()
-            if number != spot.group
-        )
+        if element.spot is None:
+            return False
+        table, group, lowered = element.spot
+        for number, changed in self._changed.items():
+            if number != group and (changed.table < table or (changed.table == table and changed.overlaps(lowered))):
+                return True
+        return False
 
     def _note(self, element: Element) -> None:
         if element.frees:
             self._freed.add(element.map)
-        if (spot := element.spot) is not None:
-            if spot.group not in self._changed:
-                self._changed[spot.group] = _Changed(spot.table, spot.lowered.mask)
-            self._changed[spot.group].add(spot.lowered.value)
+        if element.spot is None:
+            return
+        table, group, lowered = element.spot
+        changed = self._changed.get(group)
+        if changed is None:
+            changed = self._changed[group] = _Changed(table, lowered.mask)
+        changed.add(lowered.value)

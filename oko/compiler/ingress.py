@@ -26,12 +26,12 @@ class Ingress:
 
     `ports` is what the interface is compared with → (port number, index in the devmap). Live that is the ifindex of
     the context; in a replay image the port's number, which the one who replays put into the map `replay`. Packets of
-    the controller have an index that no port has: the next one, `controller`.
+    the controller have an index that no port has: the next one, `controller`; None if there are no such packets.
     """
 
     ports: dict[int, tuple[int, int]]
     replay: bool
-    controller: int
+    controller: int | None
 
     def load(self, asm: Assembler, context: Register) -> None:
         """R1 = the number that `ports` is keyed by."""
@@ -58,7 +58,7 @@ class Ingress:
     def unless_controller(self, asm: Assembler, controller: Label) -> None:
         """Jump to `controller` if the key in R1, which is no port's, is the controller's; else go on."""
         own = CONTROLLER if self.replay else LOOPBACK
-        if own not in self.ports:
+        if self.controller is not None and own not in self.ports:
             asm.jump_if_value(isa.JEQ, _R1, own, controller)
 
     def labels(self) -> list[tuple[int, Label]]:

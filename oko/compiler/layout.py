@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from oko.errors import NotReadable
 from oko.flow.fields import FIELDS, FILTER_PROG, Field
@@ -35,11 +35,11 @@ _PACKET_MEMBERS: Final = (
 """The members of `struct oko_packet` that the emitted code looks at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lowered:
+class Lowered(NamedTuple):
     """The header conditions of a match over the key: the key under `mask` must equal `value`.
 
-    Both are as long as the key and big-endian, bit by bit where the packet's own bytes stand.
+    Both are as long as the key and big-endian, bit by bit where the packet's own bytes stand. (A named tuple, as there
+    is one for each rule.)
     """
 
     value: int
@@ -54,6 +54,8 @@ class KeyLayout:
     members: dict[str, tuple[int, int]]
     lower: Callable[[Match], Lowered] = field(init=False, repr=False, compare=False)
     """The conditions of a match on headers, as one value and one mask. Cached: tables are lowered over and over."""
+    _shifts: dict[Field, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """How many bits of the key stand below a field."""
     _masks: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
     """One object for each mask: a key's bits take more memory than the rest of a rule."""
 
@@ -61,23 +63,23 @@ class KeyLayout:
         if self.size % WORD:
             raise NotReadable(f"struct oko_key is {self.size} bytes: it must be a multiple of {WORD}")
         for item in FIELDS:
-            if item is not FILTER_PROG and item.member not in self.members:
+            if item is FILTER_PROG:
+                continue
+            if item.member not in self.members:
                 raise NotReadable(
                     f"struct oko_key has no member {item.member} for the field {item.name}: rebuild the objects"
                 )
+            offset, size = self.members[item.member]
+            self._shifts[item] = (self.size - offset - size) * 8 + item.shift
         object.__setattr__(self, "lower", lru_cache(maxsize=1 << 17)(self._lower))
 
     def _lower(self, match: Match) -> Lowered:
         value = mask = 0
-        for condition in match.headers:
-            shift = self._shift(condition.field)
-            value |= condition.value << shift
-            mask |= condition.mask << shift
+        for item, wanted, bits in match.headers:
+            shift = self._shifts[item]
+            value |= wanted << shift
+            mask |= bits << shift
         return Lowered(value, self._masks.setdefault(mask, mask))
-
-    def _shift(self, item: Field) -> int:
-        offset, size = self.members[item.member]
-        return (self.size - offset - size) * 8 + item.shift
 
     def words(self, number: int) -> tuple[bytes, ...]:
         """A value or mask of `Lowered` as the key's words, in the order of memory."""

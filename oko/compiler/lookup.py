@@ -72,23 +72,27 @@ def rules_map(words: int) -> str:
     return f"{RULES}{words}"
 
 
+class HashedGroup:
+    """Where the rules of the hashed group `number`, with this mask of `size` bytes, have their elements: in the map
+    called `map`."""
+
+    def __init__(self, size: int, number: int, mask: int) -> None:
+        data = mask.to_bytes(size, "big")
+        self._size = size
+        self._number = number.to_bytes(WORD, "little")
+        self._words = [slice(at, at + WORD) for at in range(0, size, WORD) if any(data[at : at + WORD])]
+        self.map = rules_map(len(self._words))
+
+    def key(self, value: int) -> bytes:
+        """The key of the rule with this value: the number of its group, then the words that the mask looks at."""
+        data = value.to_bytes(self._size, "big")
+        return self._number + b"".join([data[word] for word in self._words])
+
+
 @lru_cache(maxsize=1 << 12)
-def map_of(layout_size: int, mask: int) -> str:
-    """The map of the hashed rules with this mask, for a key of `layout_size` bytes."""
-    return rules_map(len(_parts(layout_size, mask)))
-
-
-def hash_key(layout: KeyLayout, group: int, mask: int, value: int) -> bytes:
-    """The key of a hashed rule: the number of its group, then the words that the mask looks at."""
-    data = value.to_bytes(layout.size, "big")
-    return group.to_bytes(WORD, "little") + b"".join([data[part] for part in _parts(layout.size, mask)])
-
-
-@lru_cache(maxsize=1 << 12)
-def _parts(size: int, mask: int) -> tuple[slice, ...]:
-    """Where the words stand that a mask of `size` bytes looks at."""
-    data = mask.to_bytes(size, "big")
-    return tuple(slice(at, at + WORD) for at in range(0, size, WORD) if any(data[at : at + WORD]))
+def hashed_group(size: int, number: int, mask: int) -> HashedGroup:
+    """That group. Remembered: rules of it come by the ten thousand."""
+    return HashedGroup(size, number, mask)
 
 
 def rule_value(entry: Entry, want: Want) -> bytes:
@@ -132,11 +136,24 @@ class Lookup:
         for number, segment in enumerate(plan.segments):
             self._segment(table, number, segment, won, several=templates > 1)
         asm.note(f"table {table}, miss")
+        if self.emission.attachment is not None:
+            asm.jump(self.emission.passing)
+            return
         if sent:
             self.emission.packet(R3)
             asm.load(4, R8, R3, self.emission.layout.offsets["outputs"])
             asm.jump_if_value(isa.JNE, R8, 0, self.emission.sending)
         self.emission.drop(Drop.MISS)
+
+    def emit_reserved(self, reserved: Sequence[Lowered]) -> None:
+        """Before the tables of an attached switch: pass what these match."""
+        asm = self.emission.asm
+        for number, lowered in enumerate(reserved):
+            following = Label(f"after reserved frames {number}")
+            asm.note(f"reserved frames {number}")
+            self._compare_at(self.emission.key(), lowered, following)
+            asm.jump(self.emission.passing)
+            asm.place(following)
 
     def _segment(self, table: int, number: int, segment: Segment, won: Label, *, several: bool) -> None:
         asm = self.emission.asm

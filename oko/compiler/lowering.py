@@ -3,6 +3,8 @@
 XDP has one frame: it is copied to several ports only as it is in the end, and nothing that was changed is brought back.
 What needs more is refused: to change a packet that an earlier action sent, or to go on with the unchanged packet behind
 a group that changes it.
+
+An attached switch has table 0 only, and does little but leave packets to Open vSwitch.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from oko.compiler.step import (
     Call,
     Charge,
     Clear,
+    Continue,
     Count,
     Either,
     Failure,
     Kind,
     Note,
     Parse,
+    Pass,
     Procedure,
     Select,
     Send,
@@ -34,7 +38,8 @@ from oko.compiler.step import (
 )
 from oko.errors import BadAction, LimitExceeded
 from oko.flow import action as act
-from oko.flow.action import Action, ApplyActions, ClearActions, Meter, WriteActions, WriteMetadata
+from oko.flow.action import Action, ApplyActions, ClearActions, Instruction, Meter, WriteActions, WriteMetadata
+from oko.flow.action_text import write_actions
 from oko.flow.group import Bucket, GroupEntry, GroupType
 from oko.flow.meter import MeterEntry
 from oko.flow.packet_in import PacketInReason
@@ -107,11 +112,13 @@ that holds the operand, if it has one."""
 
 @dataclass
 class Lowering:
-    """Lowers the rules of one bridge. `ports` are the states by number; their order gives the indices."""
+    """Lowers the rules of one bridge. `ports` are the states by number; their order gives the indices. `attached`: to
+    Open vSwitch."""
 
     ports: Mapping[int, PortState]
     groups: Mapping[int, GroupEntry]
     meters: Mapping[int, MeterEntry]
+    attached: bool = False
     sets: PortSets = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +128,7 @@ class Lowering:
 
     def procedure(self, rule: Rule, pending: Pending) -> Procedure:
         """What happens for a rule that packets reach with `pending`. Raises BadAction, LimitExceeded."""
+        self.require_place(rule)
         path = _Path(self, rule, sent=pending.sent)
         written, rewriting = pending.written, pending.rewriting
         writes: tuple[Action, ...] = ()
@@ -154,6 +162,22 @@ class Lowering:
         finish = goto is None and written
         parse_again = path.rewritten and goto is not None
         return Procedure(tuple(path.steps), goto, parse_again, finish, finish and rule.is_table_miss)
+
+    def require_place(self, rule: Rule) -> None:
+        """Raises BadAction for a rule that belongs to a switch of the other kind."""
+        if self.attached:
+            if rule.table or not all(map(_is_decided, rule.instructions)):
+                raise BadAction(
+                    "for a bridge of Open vSwitch's, Oko drops packets and sends them to ports, in table 0: all else "
+                    "is to be continued",
+                    reason="bad-type",
+                )
+            return
+        if any(isinstance(action, act.Pass | act.Continue) for action in rule.actions):
+            raise BadAction(
+                f"{write_actions(rule.actions)}: only a bridge that is attached to Open vSwitch leaves packets to it",
+                reason="bad-type",
+            )
 
     def behind(self, rule: Rule, procedure: Procedure, pending: Pending) -> Pending:
         """What is pending when a packet leaves a rule, for the next table or for the end. Raises BadAction,
@@ -294,6 +318,10 @@ class _Path:
                     self._group(self._lowering.groups[number])
                 case act.SetField():
                     self._rewrite(Call("oko_set_field", Failure.NEVER, action.field.oxm_field, _argument(action)))
+                case act.Pass():
+                    self.add(Pass())
+                case act.Continue(shim_id):
+                    self.add(Continue(shim_id))
                 case _:
                     change = _CHANGES[type(action)]
                     self._rewrite(Call(change.function, change.failure, _operand(action)))
@@ -398,6 +426,15 @@ def _divided(
     """What buckets do: those that are live, and the others."""
     dead = [index for index in range(len(everything)) if index not in set(live)]
     return tuple(everything[index] for index in live), tuple(everything[index] for index in dead)
+
+
+def _is_decided(instruction: Instruction) -> bool:
+    """Whether an attached switch carries the instruction out itself, or leaves the packet by it."""
+    return isinstance(instruction, ApplyActions) and all(
+        isinstance(action, act.Pass | act.Continue)
+        or (isinstance(action, act.Output) and action.port not in (act.FLOOD, act.ALL, act.CONTROLLER))
+        for action in instruction.actions
+    )
 
 
 def _may_end(step: Step) -> bool:

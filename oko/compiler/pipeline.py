@@ -1,4 +1,7 @@
-"""Emits the main function of an image: packet, parser, ingress port, table after table, action set, the way out."""
+"""Emits the main function of an image: packet, parser, ingress port, table after table, action set, the way out.
+
+An attached one begins with the frames that come to no table.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from oko.compiler.execution import Execution
 from oko.compiler.image import Filter, Want
 from oko.compiler.ingress import Ingress
 from oko.compiler.layout import Lowered, PacketLayout
+from oko.compiler.leaving import emit_forged, emit_left, emit_length_check, emit_long
 from oko.compiler.lookup import Lookup
 from oko.compiler.lowering import Pending
 from oko.compiler.plan import Group, Plan
 from oko.compiler.portset import BACK, PortSets
 from oko.compiler.step import Kind, Procedure, Step, Write, WriteField, walk
 from oko.flow.action import CONTROLLER
+from oko.flow.attachment import Attachment
 from oko.flow.drop import Drop
 from oko.flow.rule import Entry
 from verifier import isa
@@ -53,7 +58,8 @@ class TablePlan:
 @dataclass
 class Pipeline:
     """Emits one main function. `tables` are those that packets can reach, ascending. `wants` says what a rule wants, by
-    slot. `set_groups` are the groups that an action set may name: number → (index of the data, steps)."""
+    slot. `set_groups` are the groups that an action set may name: number → (index of the data, steps). `attachment` is
+    that to Open vSwitch, None without one."""
 
     tables: Sequence[TablePlan]
     layout: PacketLayout
@@ -62,6 +68,7 @@ class Pipeline:
     wants: Mapping[int, Want]
     sets: PortSets
     set_groups: Mapping[int, tuple[int, Sequence[Step]]]
+    attachment: Attachment | None = None
     hashed: list[Group] = field(default_factory=list)
     """Afterwards the groups that were hashed, by number."""
 
@@ -77,10 +84,13 @@ class Pipeline:
             self.ingress,
             keeps_packet=bool(remembers) or self._keeps_packet(),
             remembers=remembers,
+            attachment=self.attachment,
         )
         asm = emission.asm
         asm.note("start")
         asm.copy(R6, R1)
+        if self.attachment is not None:
+            emit_forged(emission)
         if emission.keeps_packet:
             self._emit_packet(emission)
         else:
@@ -94,6 +104,7 @@ class Pipeline:
         )
         begins = {table.number: Label(f"table {table.number}") for table in self.tables}
         lookup = Lookup(emission, self._want, self.hashed)
+        lookup.emit_reserved(self._reserved)
         for table in self.tables:
             won = Label(f"rule of table {table.number}")
             asm.place(begins[table.number])
@@ -103,8 +114,14 @@ class Pipeline:
         kinds, fields = self._written()
         execution.emit_finish(kinds, fields, self.set_groups)
         execution.emit_send()
+        if self.attachment is not None:
+            emit_left(emission)
         emission.emit_drop()
         return asm
+
+    @property
+    def _reserved(self) -> list[Lowered]:
+        return [self.layout.key.lower(match) for match in self.attachment.reserved] if self.attachment else []
 
     def _want(self, entry: Entry) -> Want:
         return self.wants[entry.slot]
@@ -127,6 +144,8 @@ class Pipeline:
         mask = 0
         for table in self.tables:
             mask |= table.mask
+        for lowered in self._reserved:
+            mask |= lowered.mask
         offset, size = self.layout.key.members["in_port"]
         in_port = ((1 << size * 8) - 1) << (self.layout.key.size - offset - size) * 8
         return bool(mask & ~in_port) or any(
@@ -158,7 +177,7 @@ class Pipeline:
         asm.note("parser")
         asm.copy(R1, R6)
         asm.copy(R2, R0)
-        asm.call("oko_parse")
+        asm.call(emission.parser)
         asm.jump_if_value(isa.JEQ, R0, 0, parsed)
         emission.drop(Drop.RUNT)
         asm.place(parsed)
@@ -176,10 +195,18 @@ class Pipeline:
         emission.drop(Drop.STRANGER)
         offset, _ = self.layout.key.members["in_port"]
         places = [(label, *self.ingress.ports[key]) for key, label in labels]
-        for label, number, index in (*places, (controller, CONTROLLER, self.ingress.controller)):
+        if self.ingress.controller is not None:
+            places.append((controller, CONTROLLER, self.ingress.controller))
+        limits = self.attachment.longest if self.attachment is not None else {}
+        long, too_long = Label("long"), Label("too long")
+        for label, number, index in places:
             asm.place(label)
             register, base = emission.key()
             asm.store_value(4, register, base + offset, int.from_bytes(number.to_bytes(4, "big"), "little"))
             asm.store_value(4, FRAME, PORT_INDEX, index)
+            if number in limits:
+                emit_length_check(emission, limits[number], long, too_long)
             asm.jump(known)
+        if limits:
+            emit_long(emission, long, too_long, known)
         asm.place(known)

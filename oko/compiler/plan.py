@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from oko.compiler.layout import KeyLayout, Lowered
 from oko.flow.rule import Entry, Rank
@@ -25,9 +25,8 @@ INLINE_LIMIT: Final = 16
 """Rules of one mask that are still compared one by one. A hash costs about 20 ns, a compare 0.5 to 1 ns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An entry with its header conditions lowered to the key."""
+class Candidate(NamedTuple):
+    """An entry with its header conditions lowered to the key. (A named tuple, as there is one for each rule.)"""
 
     entry: Entry
     lowered: Lowered
@@ -111,12 +110,20 @@ class Segment:
     def add(self, candidate: Candidate) -> None:
         """Add the next rule in rank order."""
         mask = candidate.lowered.mask
-        self.groups.setdefault(mask, Group(mask)).add(candidate)
+        group = self.groups.get(mask)
+        if group is None:
+            group = self.groups[mask] = Group(mask)
+        group.add(candidate)
         self.note(candidate.entry.rank)
 
     def note(self, rank: Rank) -> None:
         """A rule of this rank stands here."""
-        self.ranks = [min(rank, *self.ranks[:1]), max(rank, *self.ranks[1:])] if self.ranks else [rank, rank]
+        if not self.ranks:
+            self.ranks = [rank, rank]
+        elif rank > self.ranks[1]:
+            self.ranks[1] = rank
+        elif rank < self.ranks[0]:
+            self.ranks[0] = rank
 
     def overlaps(self, lowered: Lowered) -> bool:
         """Whether some packet matches both a rule here and `lowered`."""

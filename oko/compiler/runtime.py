@@ -17,6 +17,7 @@ _PACKET, _ACTION = Prototype.PACKET, Prototype.ACTION
 
 FUNCTIONS: Final[Mapping[str, tuple[str, Prototype]]] = {
     "oko_parse": ("parser", _PACKET),
+    "oko_parse_one_tag": ("parser", _PACKET),
     "oko_set_field": ("actions", _ACTION),
     "oko_push_vlan": ("actions", _ACTION),
     "oko_pop_vlan": ("actions", _PACKET),
@@ -55,9 +56,9 @@ class Runtime:
     @staticmethod
     def read(read: Callable[[str], bytes]) -> Runtime:
         """The runtime whose objects `read` gives by name. Raises NotReadable."""
-        objects = {name: read(name) for name in {name for name, _ in FUNCTIONS.values()}}
-        functions = {
-            function: elf.load(objects[name], section=f"runtime/{function.removeprefix('oko_')}")
-            for function, (name, _) in FUNCTIONS.items()
-        }
+        functions: dict[str, Program] = {}
+        for name in dict.fromkeys(name for name, _ in FUNCTIONS.values()):
+            inside = [function for function, (home, _) in FUNCTIONS.items() if home == name]
+            sections = [f"runtime/{function.removeprefix('oko_')}" for function in inside]
+            functions |= zip(inside, elf.load_sections(read(name), sections), strict=True)
         return Runtime(functions, PacketLayout.of(functions["oko_parse"].btf))

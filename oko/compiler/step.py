@@ -13,6 +13,7 @@ from enum import Enum, IntEnum
 from typing import Final
 
 from oko.flow.packet_in import PacketInReason
+from oko.flow.shim import path
 
 ARGUMENT: Final = 16
 """Bytes of `struct oko_argument`."""
@@ -211,7 +212,29 @@ class Either(_Step):
         return ("either", *shape_of(self.chosen))
 
 
-Step = Call | Parse | Send | Tell | Charge | Count | Note | Clear | Write | WriteField | Select | Either
+@dataclass(frozen=True, slots=True)
+class Pass(_Step):
+    """Leave the packet to Open vSwitch as it came: all that a procedure does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue(_Step):
+    """Leave the packet to Open vSwitch behind the shim of `shim_id`: all that a procedure does."""
+
+    shim_id: int
+
+    @property
+    def data(self) -> bytes:
+        """The end of the shim, as it stands in the packet."""
+        return path(self.shim_id)
+
+
+Step = (
+    Call | Parse | Send | Tell | Charge | Count | Note | Clear | Write | WriteField | Select | Either | Pass | Continue
+)
+
+_DIRECT: Final = Send | Pass | Continue
+"""Steps that a procedure may consist of without any data in the map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +251,19 @@ class Procedure:
 
     @property
     def direct(self) -> bool:
-        """Whether it does no more than to send to a port set that is known: then that is the rule's argument."""
+        """Whether it does no more than to send to a port set that is known, or to leave the packet to Open vSwitch:
+        then the rule's argument is all that there is to know."""
         return (
             self.goto is None
             and not self.finish
-            and all(isinstance(step, Send) for step in self.steps[:1])
+            and all(isinstance(step, _DIRECT) for step in self.steps[:1])
             and (len(self.steps) <= 1)
         )
 
     @property
     def shape(self) -> tuple[Hashable, ...]:
         if self.direct:
-            return ("direct",)
+            return ("direct", *shape_of(step for step in self.steps if not isinstance(step, Send)))
         return (shape_of(self.steps), self.goto, self.parse_again, self.finish, self.miss)
 
     @property
@@ -251,9 +275,9 @@ class Procedure:
         return data
 
     @property
-    def destination(self) -> int:
-        """The port set of a direct one."""
-        return next((step.number for step in self.steps if isinstance(step, Send)), 0)
+    def argument(self) -> int:
+        """The argument of a direct one: its port set, or the end of its shim as a number in host order."""
+        return int.from_bytes(self.data, "little")
 
 
 def shape_of(steps: Iterable[Step]) -> tuple[Hashable, ...]:

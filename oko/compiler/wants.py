@@ -155,7 +155,7 @@ class Wants:
         return pending is not None and pending | behind == pending
 
     def _want(self, template: int, procedure: Procedure) -> Want:
-        return Want(template, procedure.destination if procedure.direct else self._index(procedure.data))
+        return Want(template, procedure.argument if procedure.direct else self._index(procedure.data))
 
     def _index(self, data: bytes) -> int:
         if len(data) > DATA_LIMIT:

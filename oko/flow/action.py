@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,7 @@ RESERVED_PORTS: Final = {
 
 IN_PORT: Final = RESERVED_PORTS["IN_PORT"]
 TABLE: Final = RESERVED_PORTS["TABLE"]
+NORMAL: Final = RESERVED_PORTS["NORMAL"]
 FLOOD: Final = RESERVED_PORTS["FLOOD"]
 ALL: Final = RESERVED_PORTS["ALL"]
 CONTROLLER: Final = RESERVED_PORTS["CONTROLLER"]
@@ -42,9 +43,9 @@ LAST_GROUP: Final = 0xFFFFFF00
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Send the packet out of `port`: a number, LOCAL, IN_PORT, FLOOD, ALL or CONTROLLER. As OpenFlow has it, never back
-    to the port it came from, but for IN_PORT. `max_len`, in bytes, is kept for who asks about the rule: the controller
-    gets the whole packet, as nothing is buffered."""
+    """Send the packet out of `port`: a number, LOCAL, IN_PORT, FLOOD, ALL or CONTROLLER; in Open vSwitch also NORMAL.
+    As OpenFlow has it, never back to the port it came from, but for IN_PORT. `max_len`, in bytes, is kept for who asks
+    about the rule: the controller gets the whole packet, as nothing is buffered."""
 
     port: int
     max_len: int = NO_BUFFER
@@ -126,6 +127,21 @@ class CopyTtlIn:
     """The other way."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Leave the packet to Open vSwitch as it came. As `Continue`, only in an attached switch, all that its rule does,
+    and without a form on the wire: what stands for a rule of Open vSwitch's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Leave the packet to Open vSwitch behind the shim of `shim_id` (`oko.flow.shim`), which does there what the rule
+    says: `instructions`, as OpenFlow 1.3 has them on the wire. Nothing here looks into them."""
+
+    shim_id: int
+    instructions: bytes = b""
+
+
 Action = (
     Output
     | Group
@@ -140,6 +156,8 @@ Action = (
     | SetMplsTtl
     | CopyTtlOut
     | CopyTtlIn
+    | Pass
+    | Continue
 )
 
 SET_ORDER: Final[tuple[type[Action], ...]] = (
@@ -173,6 +191,14 @@ class ApplyActions:
     """OFPIT_APPLY_ACTIONS: do these at once, in order."""
 
     actions: tuple[Action, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.actions))
+
+    def __hash__(self) -> int:
+        """Found out once: what many rules do is looked up for each of them."""
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from oko.flow.action import (
     Action,
     ApplyActions,
     ClearActions,
+    Continue,
     CopyTtlIn,
     CopyTtlOut,
     DecMplsTtl,
@@ -25,6 +26,7 @@ from oko.flow.action import (
     Instruction,
     Meter,
     Output,
+    Pass,
     PopMpls,
     PopVlan,
     PushMpls,
@@ -43,7 +45,7 @@ from oko.flow.words import Word, advice, names, read_number, read_port, read_wor
 
 _METADATA: Final = BY_NAME["metadata"]
 
-_UNSUPPORTED_PORTS: Final = ("NORMAL", "ANY")
+_UNSUPPORTED_PORTS: Final = ("ANY",)
 
 _UNSUPPORTED: Final = names(
     "resubmit ct ct_clear nat load move push pop set_queue pop_queue enqueue set_tunnel set_tunnel64 learn note "
@@ -351,3 +353,7 @@ def _write_action(action: Action) -> str:
             return "copy_ttl_out"
         case CopyTtlIn():
             return "copy_ttl_in"
+        case Pass():
+            return "pass"
+        case Continue(shim_id):
+            return f"continue:{shim_id}"

@@ -29,7 +29,7 @@ from oko.flow.action import (
     SetTtl,
     WriteActions,
 )
-from oko.flow.fields import BY_NAME, FIELDS, VLAN_PRESENT, Prerequisite
+from oko.flow.fields import BY_NAME, NEEDED, VLAN_PRESENT, Prerequisite
 from oko.flow.match import Condition, Match, implied
 
 VLAN_TPIDS: Final = (0x8100, 0x88A8)
@@ -51,7 +51,7 @@ _NEEDS: Final[dict[type[Action], tuple[Prerequisite, ...]]] = {
 }
 """What actions need of the packet. Those that are not here, set-field apart, need nothing."""
 
-_TRACKED: Final = frozenset(prerequisite.field for field in FIELDS for prerequisite in field.prerequisites)
+_TRACKED: Final = frozenset(field.name for field in NEEDED)
 
 
 class Known:

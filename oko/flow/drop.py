@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class Drop(IntEnum):
@@ -26,3 +27,13 @@ class Drop(IntEnum):
     NO_ROOM = 7
     """A tag or label could not be pushed: the driver left no room before the frame. The reference switch knows no such
     thing."""
+    FORGED = 8
+    """It came with a shim, which only Oko puts before a packet."""
+    TOO_LONG = 9
+    """Open vSwitch would not have received it: it is longer than the port's MTU was before it was raised."""
+    SUSPENDED = 10
+    """It was to be continued while nobody would do that (`oko.flow.attachment.Shims`)."""
+
+
+OF_ATTACHED: Final = frozenset((Drop.FORGED, Drop.TOO_LONG, Drop.SUSPENDED))
+"""The reasons that only a switch which is attached to Open vSwitch has."""

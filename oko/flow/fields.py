@@ -9,7 +9,7 @@ vSwitch; prerequisites keep that from ever being seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -59,7 +59,8 @@ class Field:
     `bits` is its width; values are plain integers (most significant byte first on the wire). `aliases` are
     other spellings that the text syntax reads. `member` is the member of `struct oko_key`
     (bpf_programs/runtime/key.h) that holds it, with `shift` low bits of that member below it. `settable` fields may
-    be the subject of a set-field action.
+    be the subject of a set-field action. `full` is the mask of an exact match; `size` are the bytes of the value on the
+    wire: as few as hold it, but 4 in place of 3 (OpenFlow 1.3.5, table 12).
     """
 
     name: str
@@ -74,17 +75,13 @@ class Field:
     shift: int = 0
     settable: bool = False
     experimenter: int | None = None
+    full: int = field(init=False)
+    size: int = field(init=False)
 
-    @property
-    def full(self) -> int:
-        """The mask of an exact match."""
-        return (1 << self.bits) - 1
-
-    @property
-    def size(self) -> int:
-        """Bytes of the value on the wire: as few as hold it, but 4 in place of 3 (OpenFlow 1.3.5, table 12)."""
+    def __post_init__(self) -> None:
         size = (self.bits + 7) // 8
-        return 4 if size == 3 else size
+        object.__setattr__(self, "full", (1 << self.bits) - 1)
+        object.__setattr__(self, "size", 4 if size == 3 else size)
 
 
 ETH_TYPE_IPV4: Final = 0x0800
@@ -173,6 +170,8 @@ BY_NAME: Final[dict[str, Field]] = {field.name: field for field in FIELDS}
 BY_OXM: Final[dict[tuple[int, int, int | None], Field]] = {
     (field.oxm_class, field.oxm_field, field.experimenter): field for field in FIELDS
 }
+NEEDED: Final = frozenset(BY_NAME[needed.field] for field in FIELDS for needed in field.prerequisites)
+"""Fields that others need a condition on."""
 ORDER: Final[dict[str, int]] = {field.name: index for index, field in enumerate(FIELDS)}
 
 

@@ -2,8 +2,8 @@
 
 The rules are Open vSwitch's (its flow extraction), for the fields of `FIELDS`:
 
-- At most two tags (TPID 0x8100 or 0x88a8) are skipped; the TPID of a third, or of one that the frame cuts off, is
-  the eth_type. The VLAN fields are those of the outermost tag.
+- At most two tags (TPID 0x8100 or 0x88a8) are skipped, or one if the VLAN limit says so; the TPID of the next, or of
+  one that the frame cuts off, is the eth_type. The VLAN fields are those of the outermost tag.
 - A type below 0x0600 is an 802.3 length. Behind it LLC/SNAP with organisation 0 carries an eth_type; anything else
   reads as 0x05ff, as OpenFlow 1.0 (section 3.4) has it.
 - Of MPLS the outermost label entry is read, without its TTL, and nothing below it.
@@ -128,13 +128,14 @@ class Offsets:
     tags: int
 
 
-def parse(frame: bytes, in_port: int, metadata: int = 0) -> dict[str, int] | None:
+def parse(frame: bytes, in_port: int, metadata: int = 0, *, vlan_limit: int = MAX_TAGS) -> dict[str, int] | None:
     """The value of every header field of `FIELDS` (all but filter_prog) by name, for a frame that came in by
-    `in_port`; None for a runt (fewer than 14 bytes), which no table ever sees."""
+    `in_port`, when at most `vlan_limit` tags are read; None for a runt (fewer than 14 bytes), which no table ever
+    sees."""
     if len(frame) < ETH_HEADER:
         return None
     key = dict.fromkeys((field.member for field in FIELDS if field.member), 0)
-    key |= _Reader(frame).members
+    key |= _Reader(frame, vlan_limit).members
     key |= {"in_port": in_port, "metadata": metadata}
     return {field.name: key[field.member] >> field.shift & field.full for field in FIELDS if field.member}
 
@@ -148,8 +149,9 @@ def offsets(frame: bytes) -> Offsets:
 class _Reader:
     """Reads the headers of one frame, from the outermost inwards. `members` are those of the key that were found."""
 
-    def __init__(self, frame: bytes) -> None:
+    def __init__(self, frame: bytes, vlan_limit: int = MAX_TAGS) -> None:
         self._frame = frame
+        self._vlan_limit = vlan_limit
         self.members: dict[str, int] = {"eth_dst": self._number(0, 6), "eth_src": self._number(6, 6)}
         self.tags = 0
         self.network = ETH_HEADER
@@ -170,7 +172,7 @@ class _Reader:
 
     def _read_link(self) -> None:
         """Tags, the eth_type, and where the network layer starts."""
-        while self.tags < MAX_TAGS and self._number(self.network - 2, 2) in TPIDS:
+        while self.tags < self._vlan_limit and self._number(self.network - 2, 2) in TPIDS:
             if len(self._frame) < self.network + TAG:
                 break
             if not self.tags:

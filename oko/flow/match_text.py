@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from oko.errors import BadMatch
@@ -20,6 +21,7 @@ from oko.flow.fields import (
     IP_PROTO_SCTP,
     IP_PROTO_TCP,
     IP_PROTO_UDP,
+    NEEDED,
     VLAN_PRESENT,
     Field,
     Prerequisite,
@@ -30,6 +32,7 @@ from oko.flow.words import Word, advice, names, read_number, read_port, write_po
 
 _IN_PORT: Final = BY_NAME["in_port"]
 _VLAN_VID: Final = BY_NAME["vlan_vid"]
+_VLAN_PCP: Final = BY_NAME["vlan_pcp"]
 _ANY_TAG: Final = Condition(_VLAN_VID, VLAN_PRESENT, VLAN_PRESENT)
 _NO_TAG: Final = 0xFFFF
 """What dl_vlan is of a packet without a tag (OFP_VLAN_NONE of OpenFlow 1.0)."""
@@ -65,6 +68,10 @@ PROTOCOLS: Final[dict[str, dict[str, int]]] = {
 }
 """Words that stand for conditions, with what they stand for."""
 
+_PROTOCOL_CONDITIONS: Final = {
+    word: [Condition(BY_NAME[name], number, BY_NAME[name].full) for name, number in values.items()]
+    for word, values in PROTOCOLS.items()
+}
 _PROTOCOL_WORDS: Final = {tuple(values.values()): word for word, values in reversed(PROTOCOLS.items())}
 """How a protocol is printed, by (eth_type,) or (eth_type, ip_proto)."""
 
@@ -156,8 +163,7 @@ def read_match(words: Iterable[Word]) -> Match:
         if key in PROTOCOLS:
             if text is not None:
                 raise BadMatch(f"{key} takes no value, it stands for a protocol", reason="bad-value")
-            for name, number in PROTOCOLS[key].items():
-                conditions.append(Condition(BY_NAME[name], number, BY_NAME[name].full))
+            conditions += _PROTOCOL_CONDITIONS[key]
         elif not text:
             raise BadMatch(f"{key} needs a value: {key}=…", reason="bad-value")
         elif len(SPELLINGS[key]) > 1 and text != "*":
@@ -165,12 +171,17 @@ def read_match(words: Iterable[Word]) -> Match:
         else:
             conditions.append(_read_condition(key, text, SPELLINGS[key][0]))
     # nw_proto first, as the others may depend on it
-    for key, text in sorted(ambiguous, key=lambda word: word[0] != "nw_proto"):
-        conditions.append(_read_condition(key, text, _resolve(key, conditions)))
-    named = {condition.field.name for condition in conditions if condition.mask}
-    if "vlan_pcp" in named and "vlan_vid" not in named:
+    for key, text in sorted(ambiguous, key=_is_dependent):
+        known = tuple([condition for condition in conditions if condition.field in NEEDED])
+        conditions.append(_read_condition(key, text, _resolve(key, known)))
+    named = {condition.field for condition in conditions if condition.mask}
+    if _VLAN_PCP in named and _VLAN_VID not in named:
         conditions.append(_ANY_TAG)
     return Match.of(dict.fromkeys(conditions))
+
+
+def _is_dependent(word: tuple[str, str]) -> bool:
+    return word[0] != "nw_proto"
 
 
 def write_match(match: Match) -> Iterator[str]:
@@ -191,8 +202,9 @@ def write_match(match: Match) -> Iterator[str]:
             yield _write_condition(spelling, conditions[name])
 
 
-def _resolve(key: str, conditions: Iterable[Condition]) -> Field:
-    """The field called `key` in a match with these conditions."""
+@lru_cache(maxsize=1 << 12)
+def _resolve(key: str, conditions: tuple[Condition, ...]) -> Field:
+    """The field called `key` in a match with these conditions. Remembered: many rules match alike."""
     by_name = {condition.field.name: condition for condition in conditions}
     for field in SPELLINGS[key]:
         if all(implied(prerequisite, by_name) for prerequisite in field.prerequisites):

@@ -7,6 +7,8 @@ needed, as observer or by a rule; its verdict stays for the packet, whatever hap
 
 The instructions of the winner are carried out in their order, and lead to another table or to the end, where the
 action set is executed. What was sent stays sent, however the packet ends.
+
+A switch that is attached to Open vSwitch leaves the packets to it that it does not decide (`oko.flow.attachment`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from oko.flow.action import (
     Action,
     ApplyActions,
     ClearActions,
+    Continue,
     CopyTtlIn,
     CopyTtlOut,
     DecMplsTtl,
@@ -33,6 +36,7 @@ from oko.flow.action import (
     Group,
     Meter,
     Output,
+    Pass,
     PopMpls,
     PopVlan,
     PushMpls,
@@ -44,10 +48,11 @@ from oko.flow.action import (
     WriteMetadata,
     in_set_order,
 )
+from oko.flow.attachment import Attachment, Shims
 from oko.flow.bucket import TokenBucket
 from oko.flow.drop import Drop
 from oko.flow.group import Bucket, GroupEntry, GroupSpec, GroupType
-from oko.flow.headers import parse
+from oko.flow.headers import MAX_TAGS, parse
 from oko.flow.match import Match
 from oko.flow.meter import MeterEntry
 from oko.flow.packet_in import PacketIn, PacketInReason
@@ -67,6 +72,8 @@ from oko.flow.rewrite import (
 )
 from oko.flow.rule import Entry
 from oko.flow.selection import selection_hash
+from oko.flow.shim import frame as behind_shim
+from oko.flow.shim import is_shim
 from oko.flow.tables import Tables
 from oko.flow.trace import (
     Acted,
@@ -79,6 +86,7 @@ from oko.flow.trace import (
     Event,
     Filled,
     Grouped,
+    Left,
     Lost,
     Sending,
     Sent,
@@ -96,14 +104,16 @@ class Decision:
 
     `entries` are the rules that won, one in each table that the packet came through. `sent` has the frames that left,
     with the port of each, in the order in which they were sent. `verdicts` has the programs that ran, by id, in the
-    order in which they ran. `drop` says why nothing was sent: what first went wrong, None if nothing did, as when rules
-    say nothing of sending. Only this reason is counted; a packet that was sent somewhere is no dropped packet.
+    order in which they ran. `left` is the frame that is left to Open vSwitch, None if none is. `drop` says why nothing
+    was sent: what first went wrong, None if nothing did, as when rules say nothing of sending. Only this reason is
+    counted; a packet that was sent somewhere is no dropped packet.
     """
 
     entries: tuple[Entry, ...] = ()
     sent: tuple[tuple[int, bytes], ...] = ()
     packet_ins: tuple[PacketIn, ...] = ()
     verdicts: Mapping[int, bool] = field(default_factory=dict)
+    left: bytes | None = None
     drop: Drop | None = None
 
 
@@ -125,16 +135,26 @@ class Counters:
 
 
 class ReferenceSwitch:
-    """A switch with these `tables`, filter `programs` by id, and `ports` by number.
+    """A switch with these `tables`, filter `programs` by id, and `ports` by number. One with an `attachment` is
+    attached to Open vSwitch, and does with `shims` what they say.
 
-    It reads all three anew for each packet, so the owner may change them between packets. `counters` only grow. `tell`
-    is called at each decision on the way of a packet; it does nothing unless somebody puts something in its place.
+    It reads all of them anew for each packet, so the owner may change them between packets. `counters` only grow.
+    `tell` is called at each decision on the way of a packet; it does nothing unless somebody puts something in its
+    place.
     """
 
-    def __init__(self, tables: Tables, programs: Mapping[int, FilterProgram], ports: Mapping[int, PortState]) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        programs: Mapping[int, FilterProgram],
+        ports: Mapping[int, PortState],
+        attachment: Attachment | None = None,
+    ) -> None:
         self.tables = tables
         self.programs = programs
         self.ports = ports
+        self.attachment = attachment
+        self.shims = Shims.USED
         self.counters = Counters()
         self.tell: Callable[[Event], None] = _nobody
         self._bands: dict[int, tuple[MeterEntry, list[TokenBucket]]] = {}
@@ -212,6 +232,7 @@ class _Journey:
         self.sent: list[tuple[int, bytes]] = []
         self.packet_ins: list[PacketIn] = []
         self.verdicts: dict[int, bool] = {}
+        self.left: bytes | None = None
         self.drop_in_tables: Drop | None = None  # of a copy that a packet-out let enter them; counted there
         self.lost: tuple[Drop, int] | None = None  # what first went wrong, and the bytes of the frame then
 
@@ -222,13 +243,31 @@ class _Journey:
             drop, size = self.lost
             self.counters.drops[drop] += 1
             self.counters.drop_bytes[drop] += size
-        return Decision(tuple(self.entries), tuple(self.sent), tuple(self.packet_ins), self.verdicts, drop)
+        return Decision(tuple(self.entries), tuple(self.sent), tuple(self.packet_ins), self.verdicts, self.left, drop)
 
     def run(self) -> None:
         """From table 0 to the end."""
+        if (attachment := self.switch.attachment) is not None and self._ends_before_tables(attachment):
+            return
         table: int | None = 0
         while table is not None:
             table = self._visit(table)
+
+    def _ends_before_tables(self, attachment: Attachment) -> bool:
+        """Whether an attached switch has done with the packet before it looks into a table."""
+        if is_shim(self.frame):
+            self._lose(Drop.FORGED, self.frame)
+            return True
+        headers = self._headers(self.frame)
+        if headers is None:
+            return False
+        if attachment.is_too_long(self.frame, self.in_port):
+            self._lose(Drop.TOO_LONG, self.frame)
+            return True
+        if any(_holds(match, headers) for match in attachment.reserved):
+            self._leave(self.frame)
+            return True
+        return False
 
     def run_actions(self, actions: Iterable[Action]) -> None:
         """The actions and nothing else."""
@@ -240,7 +279,7 @@ class _Journey:
     def _visit(self, table: int) -> int | None:
         """Everything that happens in a table. Returns the next one, None at the end."""
         self.table = table
-        headers = parse(self.frame, self.in_port, self.metadata)
+        headers = self._headers(self.frame)
         if headers is None:
             self._lose(Drop.RUNT, self.frame)
             return None
@@ -250,7 +289,10 @@ class _Journey:
                 self._ask(observer.match.program)
         entry = self._lookup(headers)
         if entry is None:
-            self._lose(Drop.MISS, self.frame)
+            if self.switch.attachment is None:
+                self._lose(Drop.MISS, self.frame)
+            else:
+                self._leave(self.frame)
             return None
         self.tell(Won(entry))
         self.entry = entry
@@ -282,6 +324,12 @@ class _Journey:
         return None
 
     # ---- lookup
+
+    def _headers(self, frame: bytes) -> dict[str, int] | None:
+        """What is read of a frame, None for a runt."""
+        attachment = self.switch.attachment
+        limit = MAX_TAGS if attachment is None else attachment.vlan_limit
+        return parse(frame, self.in_port, self.metadata, vlan_limit=limit)
 
     def _lookup(self, headers: Mapping[str, int]) -> Entry | None:
         for entry in self.switch.tables.ranked(self.table):
@@ -351,7 +399,11 @@ class _Journey:
                     rewritten = copy_ttl_out(frame)
                 case CopyTtlIn():
                     rewritten = copy_ttl_in(frame)
-            if not isinstance(action, Output | Group):
+                case Pass():
+                    self._leave(frame)
+                case Continue(shim_id):
+                    self._continue(shim_id, frame)
+            if not isinstance(action, Output | Group | Pass | Continue):
                 self.tell(Acted(action, frame, rewritten))
             if rewritten is None:
                 self._packet_in(PacketInReason.INVALID_TTL, frame)
@@ -381,7 +433,7 @@ class _Journey:
             case GroupType.FAST_FAILOVER:
                 return live[:1]
             case GroupType.SELECT:
-                headers = parse(frame, self.in_port, self.metadata)
+                headers = self._headers(frame)
                 assert headers is not None, "no action makes a runt"
                 point = selection_hash(headers) * sum(spec.buckets[index].weight for index in live) >> 32
                 for index in live:
@@ -418,12 +470,26 @@ class _Journey:
             self.counters.sent[port] += 1
             self.sent.append((port, frame))
 
+    def _continue(self, shim_id: int, frame: bytes) -> None:
+        match self.switch.shims:
+            case Shims.USED:
+                self._leave(behind_shim(shim_id, frame))
+            case Shims.PASSED:
+                self._leave(frame)
+            case Shims.DROPPED:
+                self._lose(Drop.SUSPENDED, frame)
+
+    def _leave(self, frame: bytes) -> None:
+        self.tell(Left(frame))
+        self.left = frame
+
     def _enter_tables(self, frame: bytes) -> None:
         """Of a packet-out: let the tables decide, and tell of it as part of this decision."""
         decision = self.enter(frame) if self.enter else self.switch.decide(frame, self.in_port, self.now)
         self.entries.extend(decision.entries)
         self.sent.extend(decision.sent)
         self.packet_ins.extend(decision.packet_ins)
+        self.left = decision.left
         self.verdicts.update(decision.verdicts)
         self.drop_in_tables = decision.drop
 

@@ -71,7 +71,7 @@ class Entry:
 
 
 class Command(Enum):
-    """What a flow_mod does (OpenFlow 1.3.5, 6.4), by the number it has on the wire."""
+    """What a flow_mod does (OpenFlow 1.3.5, 6.4), by its number on the wire. `is_delete`: it takes rules away."""
 
     ADD = 0
     MODIFY = 1
@@ -79,9 +79,8 @@ class Command(Enum):
     DELETE = 3
     DELETE_STRICT = 4
 
-    @property
-    def is_delete(self) -> bool:
-        return self in (Command.DELETE, Command.DELETE_STRICT)
+    def __init__(self, number: int) -> None:
+        self.is_delete = number in (3, 4)
 
 
 @dataclass(frozen=True, slots=True)

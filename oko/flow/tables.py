@@ -276,8 +276,8 @@ class Tables:
                 found = list(self.select(mod))
                 if not found and mod.new_cookie is not None and not mod.cookie_mask:
                     self._add(replace(mod, rule=replace(mod.rule, cookie=mod.new_cookie)), now)
-                for entry in [self._modified(entry, mod) for entry in found]:
-                    self._put(entry)
+                for before, entry in [(entry, self._modified(entry, mod)) for entry in found]:
+                    self._put(_key(entry.rule), before, entry)
             case Command.DELETE | Command.DELETE_STRICT:
                 if not mod.all_tables:
                     check_table(mod.rule.table)
@@ -329,13 +329,14 @@ class Tables:
     def _add(self, mod: FlowMod, now: int) -> None:
         rule = mod.rule
         rules = self._rules.setdefault(rule.table, {})
-        replaced = rules.get(_key(rule))
+        key = _key(rule)
+        replaced = rules.get(key)
         if mod.check_overlap and replaced is None:
             for other in rules.values():
                 if other.rule.priority == rule.priority and other.rule.match.overlaps(rule.match):
                     raise BadFlowMod("the rule overlaps another of the same priority", reason="overlap")
         slot = self._slots.take() if replaced is None or mod.reset_counts else replaced.slot
-        self._put(Entry(rule, self._next_age, slot, now))
+        self._put(key, replaced, Entry(rule, self._next_age, slot, now))
         self._next_age += 1
 
     def _modified(self, entry: Entry, mod: FlowMod) -> Entry:
@@ -349,31 +350,32 @@ class Tables:
         slot = self._slots.take() if mod.reset_counts else entry.slot
         return replace(entry, rule=rule, slot=slot)
 
-    def _put(self, entry: Entry) -> None:
-        table, key = entry.rule.table, _key(entry.rule)
-        self._note(table, key)
+    def _put(self, key: _Key, before: Entry | None, entry: Entry) -> None:
+        """Let `entry` stand at `key`, where `before` stood."""
+        table = entry.rule.table
+        self._note(table, key, before)
         rules = self._rules[table]
-        before = rules.get(key)
         if before is not None and before.slot != entry.slot:
             self._retired.add(before.slot)
         if before is not None and before.age != entry.age:
             del rules[key]  # so that the youngest rule comes last
         rules[key] = entry
-        self._ranked.pop(entry.rule.table, None)
+        self._ranked.pop(table, None)
 
     def _remove(self, entries: list[Entry]) -> list[Entry]:
         """Take rules away. Returns them."""
         for entry in entries:
-            self._note(entry.rule.table, _key(entry.rule))
-            del self._rules[entry.rule.table][_key(entry.rule)]
+            table, key = entry.rule.table, _key(entry.rule)
+            self._note(table, key, entry)
+            del self._rules[table][key]
             self._retired.add(entry.slot)
-            self._ranked.pop(entry.rule.table, None)
+            self._ranked.pop(table, None)
         return entries
 
-    def _note(self, table: int, key: _Key) -> None:
+    def _note(self, table: int, key: _Key, before: Entry | None) -> None:
         """Remember what stands in the place of a rule that is about to change."""
-        if self._journal is not None and (table, key) not in self._journal.entries:
-            self._journal.entries[table, key] = self._rules[table].get(key)
+        if self._journal is not None:
+            self._journal.entries.setdefault((table, key), before)
 
     # ---- groups
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from oko.errors import BadAction, BadFlowMod, BadMatch, FlowError
-from oko.flow.action import RESERVED_PORTS, Action
+from oko.flow.action import RESERVED_PORTS, Action, Instruction
 from oko.flow.action_text import read_actions, read_instructions, write_instructions
 from oko.flow.consistency import Known, check_instructions
-from oko.flow.match import Match
+from oko.flow.fields import NEEDED
+from oko.flow.match import Condition, Match
 from oko.flow.match_text import PROTOCOLS, SPELLINGS, read_match, unknown_field, write_match
 from oko.flow.rule import Command, FlowMod, Rule
 from oko.flow.validity import check_action_list, check_rule
@@ -53,9 +55,10 @@ def parse_rule(text: str) -> Rule:
     return mod.rule
 
 
-def parse_flow_mod(text: str, command: Command = Command.ADD) -> FlowMod:
+def parse_flow_mod(text: str, command: Command = Command.ADD, *, normal: bool = False) -> FlowMod:
     """The add or modify that `text` describes, as for add-flow and mod-flows. A modify may have
-    cookie=VALUE/MASK, which selects the rules to modify. Raises FlowErrors."""
+    cookie=VALUE/MASK, which selects the rules to modify. `normal`: outputs may be to NORMAL, which Open vSwitch has.
+    Raises FlowErrors."""
     found = _ACTIONS.search(text)
     if found is None:
         raise BadAction("no actions: end the rule with actions=…, or actions=drop")
@@ -66,7 +69,8 @@ def parse_flow_mod(text: str, command: Command = Command.ADD) -> FlowMod:
         if key in head.given:
             raise BadFlowMod(f"{key} selects rules to delete: leave it out")
     match = head.match()
-    instructions = read_instructions(text[found.end() :], Known(match))
+    needed = tuple([condition for condition in match.conditions if condition.field in NEEDED])
+    instructions = _read_instructions(text[found.end() :], needed)
     check_instructions(match, instructions)
     rule = Rule(
         match=match,
@@ -78,7 +82,7 @@ def parse_flow_mod(text: str, command: Command = Command.ADD) -> FlowMod:
         hard_timeout=head.numbers.get("hard_timeout", 0),
         send_removed="send_flow_rem" in head.given,
     )
-    check_rule(rule)
+    check_rule(rule, normal=normal)
     return FlowMod(
         command,
         rule,
@@ -86,6 +90,13 @@ def parse_flow_mod(text: str, command: Command = Command.ADD) -> FlowMod:
         reset_counts="reset_counts" in head.given,
         check_overlap="check_overlap" in head.given,
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _read_instructions(text: str, needed: tuple[Condition, ...]) -> tuple[Instruction, ...]:
+    """The instructions that `text` describes for packets of which this is known, of what may be needed. Remembered:
+    many rules do the same."""
+    return read_instructions(text, Known(Match(needed)))
 
 
 def parse_selection(text: str, *, strict: bool = False) -> FlowMod:

@@ -113,6 +113,13 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """The frame is left to Open vSwitch."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """Something that would be a reason for a drop, if nothing is sent."""
 
@@ -133,5 +140,6 @@ Event = (
     | Sending
     | Sent
     | Told
+    | Left
     | Lost
 )

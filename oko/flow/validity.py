@@ -18,12 +18,15 @@ from oko.flow.action import (
     LAST_TABLE,
     LOCAL,
     MAX_PORT,
+    NORMAL,
     TABLE,
     Action,
     ApplyActions,
+    Continue,
     GotoTable,
     Instruction,
     Output,
+    Pass,
     PopMpls,
     PushMpls,
     PushVlan,
@@ -36,6 +39,7 @@ from oko.flow.action import (
 from oko.flow.group import GroupSpec, GroupType
 from oko.flow.meter import BAND_LIMIT, MeterSpec
 from oko.flow.rule import Rule
+from oko.flow.shim import IDS
 
 LAST_METER: Final = 0xFFFF0000
 """OFPM_MAX (OpenFlow 1.3.5, 7.3.4.4)."""
@@ -58,15 +62,15 @@ def check_table(table: int) -> None:
         raise BadFlowMod(f"table {table} does not exist: this switch has 0–{LAST_TABLE}", reason="bad-table-id")
 
 
-def check_rule(rule: Rule) -> None:
-    """The table, instructions and actions of a rule (OpenFlow 1.3.5, 6.4). Raises BadFlowMod, BadInstruction,
-    BadAction."""
+def check_rule(rule: Rule, *, normal: bool = False) -> None:
+    """The table, instructions and actions of a rule (OpenFlow 1.3.5, 6.4), which may output to NORMAL if it is for a
+    switch that may be Open vSwitch. Raises BadFlowMod, BadInstruction, BadAction."""
     check_table(rule.table)
-    _check_instructions(rule.table, rule.instructions)
+    _check_instructions(rule.table, rule.instructions, normal)
 
 
 @lru_cache(maxsize=1 << 12)
-def _check_instructions(table: int, instructions: tuple[Instruction, ...]) -> None:
+def _check_instructions(table: int, instructions: tuple[Instruction, ...], normal: bool) -> None:
     """What is right is remembered: many rules do the same."""
     ranks = [_INSTRUCTION_RANK[type(instruction)] for instruction in instructions]
     if any(rank >= following for rank, following in pairwise(ranks)):
@@ -89,14 +93,20 @@ def _check_instructions(table: int, instructions: tuple[Instruction, ...]) -> No
                 raise BadInstruction(
                     f"metadata mask {instruction.mask:#x} exceeds 64 bits", reason="unsup-metadata-mask"
                 )
-        if isinstance(instruction, ApplyActions | WriteActions):
-            check_action_list(instruction.actions)
+        if isinstance(instruction, ApplyActions | WriteActions) and not _leaves(instructions):
+            check_action_list(instruction.actions, normal=normal)
 
 
-def check_action_list(actions: Iterable[Action], *, packet_out: bool = False) -> None:
-    """Actions of a rule or bucket, or of a packet-out, which alone may output to TABLE. Raises BadAction."""
+def check_action_list(actions: Iterable[Action], *, packet_out: bool = False, normal: bool = False) -> None:
+    """Actions of a rule or bucket, or of a packet-out, which alone may output to TABLE; and to NORMAL, where that is
+    known. Raises BadAction."""
     for action in actions:
         match action:
+            case Output(port) if port == NORMAL:
+                if not normal:
+                    raise BadAction(
+                        "output to NORMAL: only a bridge of Open vSwitch's has it: name a port", reason="bad-out-port"
+                    )
             case Output(port):
                 if port > MAX_PORT and port not in _OUTPUTS and not (packet_out and port == TABLE):
                     raise BadAction(f"output to port {port:#x}: nothing can be sent there", reason="bad-out-port")
@@ -113,8 +123,21 @@ def check_action_list(actions: Iterable[Action], *, packet_out: bool = False) ->
                 _check_argument("pop_mpls", eth_type, 0 <= eth_type <= 0xFFFF, "an ethertype")
             case SetTtl(ttl) | SetMplsTtl(ttl):
                 _check_argument("a TTL of", ttl, 0 <= ttl <= 0xFF, "0x0–0xff")
+            case Pass() | Continue():
+                raise BadAction("what leaves a packet to Open vSwitch is all that a rule does", reason="bad-type")
             case _:
                 pass
+
+
+def _leaves(instructions: tuple[Instruction, ...]) -> bool:
+    """Whether all that a rule does is to leave the packet to Open vSwitch. Raises BadAction."""
+    match instructions:
+        case (ApplyActions((Pass(),)),):
+            return True
+        case (ApplyActions((Continue(shim_id),)),):
+            _check_argument("the shim", shim_id, shim_id in IDS, f"{IDS[0]:#x} to {IDS[-1]:#x}")
+            return True
+    return False
 
 
 def check_group(spec: GroupSpec) -> None:

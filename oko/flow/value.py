@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 from typing import Final
 
 from oko.errors import BadMatch
@@ -107,8 +107,8 @@ def _read_number(key: str, text: str, field: Field) -> int:
             return int.from_bytes(bytes(int(byte, 16) for byte in text.split(":")))
         case Syntax.IPV4:
             try:
-                return int(IPv4Address(text))
-            except AddressValueError:
+                return int.from_bytes(socket.inet_pton(socket.AF_INET, text))
+            except (OSError, ValueError):
                 raise BadMatch(f"{key}={text} is no IPv4 address: write 10.0.0.1", reason="bad-value") from None
         case Syntax.IPV6:
             try:

@@ -15,6 +15,7 @@ Word = tuple[str, str | None]
 
 SEPARATORS: Final = ", \t\r\n"
 
+_UNSEPARATED: Final = re.compile(f"[^{SEPARATORS}]+")
 _WORD: Final = re.compile(r"([^:=(]*)(?:[:=](.*)|\((.*)\))?", re.DOTALL)
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _PORT_NAMES: Final = {number: name for name, number in RESERVED_PORTS.items()}
@@ -25,8 +26,12 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def split_words(text: str) -> Iterator[str]:
+def split_words(text: str) -> Iterable[str]:
     """The words, as they are written. Separators within parentheses do not separate."""
+    return _split_nested(text) if "(" in text else _UNSEPARATED.findall(text)
+
+
+def _split_nested(text: str) -> Iterator[str]:
     start = depth = 0
     for index, char in enumerate(text + ","):
         depth += (char == "(") - (char == ")")

@@ -7,19 +7,22 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from oko.errors import KernelError, KernelRejected, NotSupported
+from oko.errors import KernelError, KernelRejected, NotSupported, PortError
 from oko.kernel.capabilities import ALWAYS
 from oko.kernel.libbpf import failure
+from oko.kernel.link import attach_egress
 from oko.kernel.maps import DEVMAP, Map
-from oko.kernel.program import LoadedProgram, load_program
+from oko.kernel.program import SCHED_CLS, LoadedProgram, load_program
 from oko.kernel.ringbuf import RINGBUF
 
 _FRAME = bytes(14)
 _NAME = "oko_probe"
 _XDP_ABORTED, _XDP_DROP = 0, 1
 _REDIRECT_MAP = 51  # BPF_FUNC_redirect_map
+_NO_INTERFACE = 0x7FFFFFFF  # the kernel gives out small numbers
 _BROADCAST = 1 << 3  # BPF_F_BROADCAST
 
 
@@ -101,6 +104,14 @@ def _run_live_frames() -> None:
         program.test_run_live(_FRAME, 1, batch=1)
 
 
+def _attach_to_egress() -> None:
+    """A kernel says that there is no such interface only if it knows what would be attached to it."""
+    accepting = _set(0, 0) + _EXIT
+    made = load_program(_NAME, accepting, "Apache-2.0", references={}, program_type=SCHED_CLS)
+    with made as program, suppress(PortError):
+        attach_egress(program, _NO_INTERFACE).close()
+
+
 XDP_PROGRAMS = Feature("XDP programs", "4.8", "no bridge; the reference switch replays captures", _load_program)
 RING_BUFFERS = Feature("ring buffers", "5.8", "no bridge, whose packets may be for the controller", _make_ring_buffer)
 BROADCAST = Feature("redirection to several ports", "5.14", "no bridge, whose packets may be for many", _broadcast)
@@ -108,8 +119,18 @@ LIVE_FRAMES = Feature(
     "test runs with live frames", "5.18", "no packet-out to TABLE, and no traffic for measurements", _run_live_frames
 )
 
+EGRESS_PROGRAMS = Feature(
+    "links of programs on egress",
+    "6.6",
+    "no guard at the ports of an attached bridge that drops shims on their way out",
+    _attach_to_egress,
+)
+
 FEATURES = (XDP_PROGRAMS, RING_BUFFERS, BROADCAST, LIVE_FRAMES)
 """What Oko asks of a kernel, by age. Linux 6.1 has all of it."""
+
+OPTIONAL = (EGRESS_PROGRAMS,)
+"""What Oko uses where a kernel has it."""
 
 
 def probe(feature: Feature) -> Support:

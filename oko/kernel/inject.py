@@ -94,7 +94,8 @@ def run_through(program_fd: int, frame: bytes, ifindex: int) -> None:
       with the same demands on the target as always. *XDP_TX* is carried out as a redirect to `ifindex`.
     - *XDP_DROP* and XDP_ABORTED end the frame.
     - *XDP_PASS* hands the frame to the host's stack as received by `ifindex`. Nothing here can keep it from that, so
-      the program must never return it. Oko's stub and pipelines only drop and redirect.
+      the program must never return it, unless that is a port of Open vSwitch, which receives it then. Of Oko's
+      pipelines only attached ones pass anything, and those take no frames from other interfaces.
     - *Which of these it was* is not told: the call succeeds whatever the program returned.
     - *Room.* The frame has XDP's whole headroom of 256 bytes and no metadata, as on a veth; it is one linear piece of
       SHORTEST_FRAME to LONGEST_LIVE_FRAME bytes, so frames beyond a page are refused, even those that XDP with frags

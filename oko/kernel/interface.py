@@ -77,6 +77,15 @@ def set_up(index: int, up: bool = True) -> None:
     tell(message, RTM_SETLINK, f"setting interface number {index} {'up' if up else 'down'}")
 
 
+def set_mtu(index: int, mtu: int) -> None:
+    """Set the MTU of the interface, bytes without the Ethernet header. Raises KernelError, with EINVAL when it cannot
+    have as much or as little."""
+    message = ifinfmsg()
+    message["index"] = index
+    message["attrs"] = [("IFLA_MTU", mtu)]
+    tell(message, RTM_SETLINK, f"setting the MTU of interface number {index} to {mtu}")
+
+
 def _get(message: Any, what: str) -> Interface:
     try:
         return _interface(ask(message, RTM_GETLINK, what))

@@ -15,6 +15,7 @@ from oko.kernel.libbpf import LinkCreateOptions, attempt, call, failure, informa
 from oko.kernel.program import LoadedProgram
 
 _ATTACH_XDP = 37  # BPF_XDP of enum bpf_attach_type
+_ATTACH_EGRESS = 47  # BPF_TCX_EGRESS, since 6.6
 _DRIVER_MODE = 1 << 2  # XDP_FLAGS_DRV_MODE of <linux/if_link.h>
 
 VETH_MTU_LIMIT = resource.getpagesize() - 256 - 14 - 320
@@ -31,14 +32,14 @@ class LinkInfo(NamedTuple):
 
 
 class _LinkInfo(ctypes.Structure):
-    """struct bpf_link_info with the union's `xdp` member, and room for the others."""
+    """struct bpf_link_info with the union's members `xdp` and `tcx`, which begin alike, and room for the others."""
 
     _fields_ = [
         ("type", c_uint32),
         ("id", c_uint32),
         ("prog_id", c_uint32),
         ("alignment", c_uint32),
-        ("xdp_ifindex", c_uint32),
+        ("ifindex", c_uint32),
         ("rest", c_uint64 * 6),
     ]
 
@@ -54,7 +55,7 @@ class Link(Descriptor):
         """What the link joins now."""
         info = _LinkInfo()
         information(self.fd, info, "reading a link's properties")
-        return LinkInfo(info.id, info.prog_id, info.xdp_ifindex)
+        return LinkInfo(info.id, info.prog_id, info.ifindex)
 
     def update(self, program: LoadedProgram) -> None:
         """Put another program in the place of the link's: each packet meets the one or the other (kernel 5.9). Raises
@@ -80,6 +81,19 @@ def attach_xdp(program: LoadedProgram, ifindex: int) -> Link:
     if reason := _reason(interface, -fd):
         raise PortError(f"port {interface.name}: {reason}")
     raise failure(f"attaching XDP to {interface.name}", -fd)
+
+
+def attach_egress(program: LoadedProgram, ifindex: int) -> Link:
+    """Attach a program of traffic control to what an interface of the caller's network namespace sends, before its
+    queueing discipline (kernel 6.6), behind those that are there already. Frames that XDP redirects to the interface
+    do not come by. Raises PortError when there is no such interface, KernelError otherwise."""
+    described = options(LinkCreateOptions)
+    fd = attempt("bpf_link_create", program.fd, ifindex, _ATTACH_EGRESS, byref(described))
+    if fd < 0:
+        if -fd == errno.ENODEV:
+            interface_at(ifindex)
+        raise failure(f"attaching to what interface number {ifindex} sends", -fd)
+    return Link(fd)
 
 
 def _reason(interface: Interface, error: int) -> str | None:

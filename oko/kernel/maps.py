@@ -268,8 +268,8 @@ class Map(Descriptor):
 
     def _update_chunk(self, chunk: list[tuple[bytes, bytes]]) -> int:
         """Write by one command; returns how many were written: 0 where the kernel has no such command."""
-        keys = b"".join(self._key(key) for key, _ in chunk)
-        values = b"".join(self._value(value) for _, value in chunk)
+        keys = b"".join([self._key(key) for key, _ in chunk])
+        values = b"".join([self._value(value) for _, value in chunk])
         count = c_uint32(len(chunk))
         result = attempt("bpf_map_update_batch", self.fd, keys, values, byref(count), byref(options(MapBatchOptions)))
         if result == -ENOTSUPP:

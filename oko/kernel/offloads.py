@@ -13,6 +13,7 @@ every redirect to it, also when the far end comes up later. So `prepare` makes s
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from oko.errors import PortError
@@ -59,6 +60,15 @@ class SavedOffloads:
         return cls(**saved)
 
 
+def inspect(port: str) -> SavedOffloads | None:
+    """What `prepare` would change at the far end of a port, as it is now. Raises PortError when the peer's
+    namespace cannot be reached."""
+    if (found := _far_end(port)) is None:
+        return None
+    near, peer_index, namespace = found
+    return run_in(namespace, lambda: _inspect_peer(near, interface_at(peer_index)))
+
+
 def prepare(port: str) -> SavedOffloads | None:
     """Set the offloads of the far end of a veth port as REQUIRED; None where there is nothing to set, on other kinds.
 
@@ -66,17 +76,9 @@ def prepare(port: str) -> SavedOffloads | None:
     brought down and up again; there is no link then that could notice. Raises PortError when the peer's namespace
     cannot be reached, or the kernel keeps a feature as it is: then the message has the command that would set them.
     """
-    near = interface(port)
-    if near.kind != "veth" or near.peer_index is None:
+    if (found := _far_end(port)) is None:
         return None
-    peer_index = near.peer_index
-    namespace = HERE if near.peer_namespace_id is None else with_id(near.peer_namespace_id)
-    if namespace is None:
-        peer = interface_at(peer_index, namespace_id=near.peer_namespace_id)
-        raise PortError(
-            f"port {port}: its peer {peer.name} is in a network namespace that cannot be reached from here: "
-            f"{_advice(peer.name)} there, or give that namespace a name with 'ip netns attach'"
-        )
+    near, peer_index, namespace = found
     peer, saved = run_in(namespace, lambda: _prepare_peer(near, interface_at(peer_index)))
     if near.up and not peer.up:
         for up in (False, True):
@@ -94,23 +96,43 @@ def restore(saved: SavedOffloads) -> None:
         run_in(namespace, lambda: _restore_peer(saved))
 
 
+def _far_end(port: str) -> tuple[Interface, int, Path] | None:
+    """The port, the index of its far end and the network namespace of that; None if it is no veth. Raises PortError."""
+    near = interface(port)
+    if near.kind != "veth" or near.peer_index is None:
+        return None
+    namespace = HERE if near.peer_namespace_id is None else with_id(near.peer_namespace_id)
+    if namespace is None:
+        peer = interface_at(near.peer_index, namespace_id=near.peer_namespace_id)
+        raise PortError(
+            f"port {port}: its peer {peer.name} is in a network namespace that cannot be reached from here: "
+            f"{_advice(peer.name)} there, or give that namespace a name with 'ip netns attach'"
+        )
+    return near, near.peer_index, namespace
+
+
+def _inspect_peer(near: Interface, peer: Interface) -> SavedOffloads:
+    """In the peer's namespace: what is not as required."""
+    now = offloads(peer.name)
+    states = {
+        name: now[name].wanted
+        for name, state in REQUIRED.items()
+        if name in now and (now[name].wanted, now[name].active) != (state, state)
+    }
+    return SavedOffloads(peer.name, peer.index, near.index, inode(), states)
+
+
 def _prepare_peer(near: Interface, peer: Interface) -> tuple[Interface, SavedOffloads]:
     """In the peer's namespace: change what is not as required, and look whether it took."""
-    before = offloads(peer.name)
-    changes = {
-        name: state
-        for name, state in REQUIRED.items()
-        if name in before and (before[name].wanted, before[name].active) != (state, state)
-    }
-    saved = SavedOffloads(peer.name, peer.index, near.index, inode(), {name: before[name].wanted for name in changes})
-    if near.up and peer.up and _GRO in before and _GRO not in changes:
+    saved = _inspect_peer(near, peer)
+    if near.up and peer.up and _GRO in offloads(peer.name) and _GRO not in saved.states:
         # It may have been turned on when the end was down.
         set_offloads(peer.name, {_GRO: False})
         set_offloads(peer.name, {_GRO: True})
-    if changes:
-        set_offloads(peer.name, changes)
+    if saved.states:
+        set_offloads(peer.name, {name: REQUIRED[name] for name in saved.states})
         after = offloads(peer.name)
-        stubborn = [name for name, state in changes.items() if after[name].active != state]
+        stubborn = [name for name in saved.states if after[name].active != REQUIRED[name]]
         if stubborn:
             _restore_peer(saved)
             raise PortError(

@@ -31,6 +31,9 @@ from oko.kernel.maps import Map
 XDP = 6
 """BPF_PROG_TYPE_XDP of <linux/bpf.h>."""
 
+SCHED_CLS = 3
+"""BPF_PROG_TYPE_SCHED_CLS: programs of traffic control."""
+
 LIVE_BATCH = 64
 """Frames that a live run makes at a time by default, as many as a NAPI poll."""
 

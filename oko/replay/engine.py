@@ -16,11 +16,13 @@ from typing import Final, Protocol, Self
 from oko.compiler import counters
 from oko.compiler.compile import compile_image
 from oko.compiler.counters import program_slot
-from oko.compiler.image import Filter
+from oko.compiler.emission import XDP_PASS
+from oko.compiler.image import Filter, Image
 from oko.compiler.meter import pack_meter
 from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.replay import REPLAY_IN_PORT, REPLAY_NOW, REPLAY_RANDOM, REPLAY_RULE, Random
 from oko.compiler.runtime import Runtime
+from oko.flow.attachment import Attachment, Shims
 from oko.flow.drop import Drop
 from oko.flow.packet_in import PacketIn
 from oko.flow.port import PortState
@@ -54,12 +56,13 @@ _MOST_RECORDS: Final = 1024
 @dataclass(frozen=True, slots=True)
 class Decided:
     """What the switch did with a packet: `slot` of the last rule that won, the frames `sent` by port, ascending, those
-    that the controller was `told` of (their `time` is 0), and why it was dropped although no rule said so. A rule that
-    drops leaves only `slot`."""
+    that the controller was `told` of (their `time` is 0), the frame that is `left` to Open vSwitch, and why it was
+    dropped although no rule said so. A rule that drops leaves only `slot`."""
 
     slot: int | None = None
     sent: tuple[tuple[int, bytes], ...] = ()
     told: tuple[PacketInRecord, ...] = ()
+    left: bytes | None = None
     drop: Drop | None = None
 
 
@@ -91,10 +94,15 @@ class ReferenceEngine:
     name = "reference"
 
     def __init__(
-        self, tables: Tables, programs: Mapping[int, Program], ports: Mapping[int, PortState], runtime: Runtime
+        self,
+        tables: Tables,
+        programs: Mapping[int, Program],
+        ports: Mapping[int, PortState],
+        runtime: Runtime,
+        attachment: Attachment | None = None,
     ) -> None:
         """Raises BadAction for what the image cannot do either."""
-        compile_image(tables, _filters(programs), dict.fromkeys(ports, 0), runtime, states=ports, replay=True)
+        _compile(tables, _filters(programs), ports, runtime, attachment)
         random = Random(SEED)
         interpreters = {number: Interpreter(program) for number, program in programs.items()}
 
@@ -111,8 +119,12 @@ class ReferenceEngine:
             return run
 
         self.switch = ReferenceSwitch(
-            tables, {number: runner(interpreter) for number, interpreter in interpreters.items()}, ports
+            tables, {number: runner(interpreter) for number, interpreter in interpreters.items()}, ports, attachment
         )
+
+    def set_shims(self, shims: Shims) -> None:
+        """What becomes from now on of packets that are to be continued."""
+        self.switch.shims = shims
 
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
         decision = self.switch.decide(frame, in_port, now)
@@ -120,6 +132,7 @@ class ReferenceEngine:
             decision.entries[-1].slot if decision.entries else None,
             tuple(sorted(decision.sent)),
             tuple(map(_told, decision.packet_ins)),
+            decision.left,
             decision.drop,
         )
 
@@ -140,12 +153,17 @@ class KernelEngine:
     name = "kernel"
 
     def __init__(
-        self, tables: Tables, programs: Mapping[int, Program], ports: Mapping[int, PortState], runtime: Runtime
+        self,
+        tables: Tables,
+        programs: Mapping[int, Program],
+        ports: Mapping[int, PortState],
+        runtime: Runtime,
+        attachment: Attachment | None = None,
     ) -> None:
         """Compile and load. Raises KernelError, LimitExceeded, BadAction."""
         filters = _filters(programs)
         self._slots = {number: item.slot for number, item in filters.items()}
-        image = compile_image(tables, filters, dict.fromkeys(ports, 0), runtime, states=ports, replay=True)
+        image = _compile(tables, filters, ports, runtime, attachment)
         self._destinations = image.destinations
         with contextlib.ExitStack() as own:
             own.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
@@ -179,17 +197,23 @@ class KernelEngine:
     def decide(self, frame: bytes, in_port: int, now: int) -> Decided:
         _U64.pack_into(self._memory, REPLAY_NOW, now)
         _QUESTION.pack_into(self._memory, REPLAY_IN_PORT, in_port, 0, 0, 0)
-        after = self._program.test_run(frame).data
+        ran = self._program.test_run(frame)
         rule, output, drop = _ANSWER.unpack_from(self._memory, REPLAY_RULE)
         ports, back = self._destinations[output]
         leaves = ports | {in_port} if back else ports - {in_port}
         records = self._records.read(_MOST_RECORDS) if self._records is not None else []
         return Decided(
             rule - 1 if rule else None,
-            tuple((port, after) for port in sorted(leaves)),
+            tuple((port, ran.data) for port in sorted(leaves)),
             tuple(replace(unpack(record), time=0) for record in records),
+            ran.data if ran.retval == XDP_PASS else None,
             Drop(drop - 1) if drop else None,
         )
+
+    def set_shims(self, shims: Shims) -> None:
+        """What becomes from now on of packets that are to be continued."""
+        if "shims" in self.maps:
+            self.maps["shims"].update(bytes(4), shims.to_bytes(4, "little"))
 
     def counts(self, slot: int) -> tuple[int, int]:
         if "counters" not in self.maps:
@@ -209,6 +233,19 @@ class KernelEngine:
 def usual(ports: Collection[int]) -> dict[int, PortState]:
     """Ports that are up."""
     return {port: PortState() for port in ports}
+
+
+def _compile(
+    tables: Tables,
+    filters: Mapping[int, Filter],
+    ports: Mapping[int, PortState],
+    runtime: Runtime,
+    attachment: Attachment | None,
+) -> Image:
+    """The replay image."""
+    return compile_image(
+        tables, filters, dict.fromkeys(ports, 0), runtime, states=ports, attachment=attachment, replay=True
+    )
 
 
 def _filters(programs: Mapping[int, Program]) -> dict[int, Filter]:

@@ -34,6 +34,7 @@ from oko.flow.trace import (
     Event,
     Filled,
     Grouped,
+    Left,
     Lost,
     Sending,
     Sent,
@@ -51,6 +52,9 @@ _LOSSES = {
     Drop.NO_PORT: "not sent: there is no such port",
     Drop.INVALID_TTL: "its TTL cannot be decremented: nothing more happens to it",
     Drop.METER: "dropped",
+    Drop.FORGED: "comes with a shim: dropped",
+    Drop.TOO_LONG: "longer than Open vSwitch receives: dropped",
+    Drop.SUSPENDED: "cannot be continued now: dropped",
 }
 _REASONS = {
     PacketInReason.NO_MATCH: "no match",
@@ -77,9 +81,11 @@ def outcome(decided: Decided) -> Iterator[str]:
         yield f"sent to port {write_port(port)}: {len(frame)} bytes: {frame.hex()}"
     for told in decided.told:
         yield f"given to the controller, {_REASONS[told.reason]}: {len(told.frame)} bytes: {told.frame.hex()}"
+    if decided.left is not None:
+        yield f"left to Open vSwitch: {len(decided.left)} bytes: {decided.left.hex()}"
     if decided.drop is not None:
         yield f"dropped: {decided.drop.name.lower().replace('_', ' ')}"
-    elif not decided.sent:
+    elif not decided.sent and decided.left is None:
         yield "sent nowhere"
 
 
@@ -140,6 +146,10 @@ class _Story:
                 yield self._line(f"output:{write_port(port)}", deeper=True)
             case Sent(port, frame):
                 yield self._line(f"  leaves by port {write_port(port)}, {len(frame)} bytes", deeper=True)
+            case Left(frame):
+                if self._depth == 1 and self._entered is not None:
+                    yield from self._lookup(self._entered.table, None)
+                yield self._line(f"left to Open vSwitch, {len(frame)} bytes", deeper=self._depth > 1)
             case Told(told):
                 yield self._line(f"  to the controller: {_REASONS[told.reason]}", deeper=True)
 

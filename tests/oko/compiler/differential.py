@@ -47,8 +47,10 @@ def without_refused(case: Case) -> Case:
 def compare(case: Case) -> int:
     """Returns the number of packets that were compared. Raises Different with what differs."""
     tables = case.tables()
-    reference = ReferenceEngine(tables, programs(), PORTS, runtime())
-    with KernelEngine(tables, programs(), PORTS, runtime()) as kernel:
+    reference = ReferenceEngine(tables, programs(), PORTS, runtime(), case.attachment)
+    reference.set_shims(case.shims)
+    with KernelEngine(tables, programs(), PORTS, runtime(), case.attachment) as kernel:
+        kernel.set_shims(case.shims)
         for index, arrival in enumerate(case.arrivals):
             expected = reference.decide(arrival.frame, arrival.in_port, arrival.now)
             decided = kernel.decide(arrival.frame, arrival.in_port, arrival.now)
@@ -95,7 +97,15 @@ def reduce(case: Case, fails: Callable[[Case], bool]) -> Case:
 def _compiles(case: Case) -> bool:
     filters = {number: Filter(number, slot, program) for slot, (number, program) in enumerate(programs().items())}
     try:
-        compile_image(case.tables(), filters, dict.fromkeys(PORTS, 0), runtime(), states=PORTS, replay=True)
+        compile_image(
+            case.tables(),
+            filters,
+            dict.fromkeys(PORTS, 0),
+            runtime(),
+            states=PORTS,
+            attachment=case.attachment,
+            replay=True,
+        )
     except (BadAction, LimitExceeded):
         return False
     return True

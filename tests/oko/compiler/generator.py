@@ -1,7 +1,7 @@
 """Random switches with random packets, made to meet: matches are taken from the headers of the packets, so that rules
 win, and everything is small, so that rules, groups and tables get in each other's way.
 
-Case number N is always the same one.
+Case number N is always the same one. Those that are attached to Open vSwitch have numbers of their own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from oko.flow.action import (
     Action,
     ApplyActions,
     ClearActions,
+    Continue,
     CopyTtlIn,
     CopyTtlOut,
     DecMplsTtl,
@@ -30,6 +31,7 @@ from oko.flow.action import (
     Instruction,
     Meter,
     Output,
+    Pass,
     PopMpls,
     PopVlan,
     PushMpls,
@@ -40,6 +42,7 @@ from oko.flow.action import (
     WriteActions,
     WriteMetadata,
 )
+from oko.flow.attachment import Attachment, Shims
 from oko.flow.change import Change
 from oko.flow.fields import BY_NAME, FIELDS, FILTER_PROG, Field
 from oko.flow.group import Bucket, GroupCommand, GroupMod, GroupSpec, GroupType
@@ -49,6 +52,8 @@ from oko.flow.meter import Band, MeterCommand, MeterMod, MeterSpec
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.port import PortState
 from oko.flow.rule import Command, FlowMod, Rule
+from oko.flow.shim import IDS, SIZE
+from oko.flow.shim import frame as behind_shim
 from oko.flow.tables import Tables
 
 PORTS: Final = {1: PortState(), 2: PortState(), 3: PortState(flood=False), 4: PortState(live=False), 7: PortState()}
@@ -71,11 +76,14 @@ class Arrival:
 
 @dataclass(slots=True)
 class Case:
-    """Changes that make the tables, those that were refused left out, and the packets."""
+    """Changes that make the tables, those that were refused left out, and the packets. `attachment` is that to Open
+    vSwitch, if there is one, and `shims` what becomes of packets that are to be continued."""
 
     number: int
     changes: list[Change] = member(default_factory=list)
     arrivals: list[Arrival] = member(default_factory=list)
+    attachment: Attachment | None = None
+    shims: Shims = Shims.USED
 
     def tables(self) -> Tables:
         """The tables that the changes make."""
@@ -88,6 +96,11 @@ class Case:
 def case(number: int) -> Case:
     """Case number `number`."""
     return _Maker(number).make()
+
+
+def attached_case(number: int) -> Case:
+    """Case number `number` of those that are attached."""
+    return _AttachedMaker(number).make()
 
 
 class _Maker:
@@ -362,3 +375,43 @@ class _Maker:
             Band(random.choice((1, 2, 1000)), random.choice((0, 1, 3))) for _ in range(random.choice((1, 1, 2, 3)))
         ]
         return MeterSpec(number, tuple(bands), packets=random.random() < 0.5)
+
+
+class _AttachedMaker(_Maker):
+    """Rules in table 0, half of them leaving packets to Open vSwitch; some frames have a shim, or nearly."""
+
+    def make(self) -> Case:
+        random, made = self._random, super().make()
+        reserved = [self._match(program=False) for _ in range(random.choice((0, 0, 1, 2)))]
+        longest = {
+            port: len(random.choice(self._frames)) - random.choice((0, 1, 4, 5))
+            for port in PORTS
+            if random.random() < 0.3
+        }
+        made.attachment = Attachment(
+            random.choice((1, 1, 2)), tuple(filter(lambda match: match.conditions, reserved)), longest
+        )
+        made.shims = random.choice((Shims.USED, Shims.USED, *Shims))
+        return made
+
+    def _frame(self) -> bytes:
+        random, frame = self._random, super()._frame()
+        if random.random() < 0.8:
+            return frame
+        shimmed = bytearray(behind_shim(random.choice(IDS), frame))
+        if random.random() < 0.6:
+            shimmed[random.randrange(SIZE)] ^= 1 << random.randrange(8)
+        return bytes(shimmed[: random.choice((SIZE - 1, SIZE, len(shimmed), len(shimmed)))])
+
+    def _rule(self) -> FlowMod:
+        match = self._match()
+        return FlowMod(Command.ADD, Rule(match, self._instructions(0, match), self._random.choice((0, 1, 1, 5, 5, 9))))
+
+    def _instructions(self, table: int, match: Match) -> tuple[Instruction, ...]:
+        chosen = self._random.random()
+        if chosen < 0.3:
+            return (ApplyActions((Continue(self._random.choice(IDS)),)),)
+        if chosen < 0.5:
+            return (ApplyActions((Pass(),)),)
+        ports = self._random.sample((*PORTS, IN_PORT), self._random.choice((0, 1, 1, 2)))
+        return (ApplyActions(tuple(map(Output, ports))),) if ports else ()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oko.compiler.amendment import Amendment, amend
+from oko.compiler.amendment import Amendment, amend, grown
 from oko.compiler.compile import Compilation, compile_tables
 from oko.compiler.image import Filter
-from oko.compiler.lookup import hash_key, order, rules_map, slot_of, words_of
+from oko.compiler.lookup import hashed_group, order, slot_of
 from oko.compiler.plan import Segment
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.group_text import parse_group
@@ -97,14 +97,15 @@ def winner_by_code(
     for segment in segments:
         found: list[tuple[int, int]] = []  # order, slot
         for group in segment.groups.values():
-            words = len(words_of(layout, group.mask))
             if group.number is None:
                 found += (
                     (order(candidate.entry), candidate.entry.slot)
                     for value, candidate in group.candidates.items()
                     if key & group.mask == value
                 )
-            elif value := entries[rules_map(words)].get(hash_key(layout, group.number, group.mask, key & group.mask)):
+                continue
+            hashed = hashed_group(layout.size, group.number, group.mask)
+            if value := entries[hashed.map].get(hashed.key(key & group.mask)):
                 found.append((int.from_bytes(value[:8], "little"), slot_of(value)))
         if found and (segment.program is None or segment.program in says_yes):
             return min(found)[1]
@@ -245,18 +246,25 @@ def test_a_group_that_no_action_set_had_is_new_code() -> None:
 
 
 def test_where_there_is_no_more_room() -> None:
-    """Beyond what the map of rules, that of counters or that of data was made for."""
+    """Beyond what the map of rules, or that of counters, was made for the code stays, and the maps are larger."""
     tables = make_tables(map(parse_rule, BASE))
     room = next(each.spec.max_entries for each in compiled(tables).image.maps if each.name == "rules1")
     more = [
         f"priority=5,dl_dst=02:00:00:01:{n >> 8:02x}:{n & 255:02x},actions=output:1" for n in range(room - len(BASE))
     ]
-    for flows, possible in ((more, True), ([*more, "priority=5,dl_dst=02:00:00:02:00:00,actions=output:1"], False)):
+    for flows, fits in ((more, True), ([*more, "priority=5,dl_dst=02:00:00:02:00:00,actions=output:1"], False)):
         tables = make_tables(map(parse_rule, BASE))
         compilation = compiled(tables)
         tables.begin()
         for flow in flows:
             tables.change(FlowMod(Command.ADD, parse_rule(flow)))
         delta = tables.delta()
-        assert (amend(compilation, delta.added, delta.removed, len(BASE)) is not None) == possible
-    assert amend(compiled(tables), (), (), 1 << 20) is None
+        amendment = amend(compilation, delta.added, delta.removed, len(BASE) if fits else tables.slots)
+        assert amendment is not None
+        assert amendment.outgrown != fits
+        if not fits:
+            assert grown(compilation.image, amendment, tables.slots) == compiled(tables).image
+            assert compilation.image == compiled(make_tables(map(parse_rule, BASE))).image
+    amendment = amend(compiled(tables), (), (), 1 << 20)
+    assert amendment is not None
+    assert amendment.outgrown

@@ -10,12 +10,15 @@ import pytest
 from oko.compiler.annotation import LONGEST_LINE, SHOWN, annotate, draw
 from oko.compiler.compile import compile_image
 from oko.compiler.image import Filter, Image
+from oko.flow.action import Continue, Pass
 from oko.flow.group_text import parse_group
 from oko.flow.observer_text import parse_observer
+from oko.flow.rule import Command, FlowMod
 from oko.flow.tables import Tables
 from oko.flow.text import parse_rule
 from oko.replay.replay import make_tables
 from tests.oko.compiler.objects import filter_program, runtime
+from tests.oko.flow.written import rule
 
 FILTERS = {1: Filter(1, 0, filter_program("odd_port")), 2: Filter(2, 1, filter_program("spaced"))}
 RULES = (
@@ -115,6 +118,20 @@ def test_graph() -> None:
     ]
     names = {name for edge in edges for name in edge.split(" [")[0].split(" -> ")}
     assert names == {line.split(" [")[0] for line in lines if " [label=" in line and " -> " not in line}
+
+
+def test_graph_of_an_attached_bridge() -> None:
+    tables = Tables()
+    for number, action in enumerate((Pass(), Continue(7))):
+        tables.apply(FlowMod(Command.ADD, rule(f"in_port={number + 1}", action)))
+    lines = {line.strip() for line in draw(tables, runtime().layout.key, attached=True).splitlines()}
+    assert lines >= {
+        't0miss [label="miss"]',
+        't0s0 -> switch [label="with a shim"]',
+        "t0s0 -> switch",
+        "t0miss -> switch",
+        'switch [label="Open vSwitch" shape=ellipse]',
+    }
 
 
 def test_graph_of_nothing() -> None:

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from oko.flow.drop import Drop
 from oko.flow.rule import Command, FlowMod
 from oko.flow.tables import Tables
+from oko.flow.trace import Entered, Event
 from oko.replay.engine import KernelEngine, ReferenceEngine
 from tests.oko.compiler.differential import Different, compare, programs, reduce, without_refused
-from tests.oko.compiler.generator import PORTS, Case, case
+from tests.oko.compiler.generator import PORTS, Case, attached_case, case
 from tests.oko.compiler.objects import runtime
 
 pytestmark = pytest.mark.needs_bpf
@@ -29,6 +32,37 @@ def test_does_as_the_reference(chunk: int) -> None:
     for number in range(chunk, CASES, CHUNKS):
         packets += compare(without_refused(case(number)))
     assert packets >= 5 * CASES // CHUNKS
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_does_as_the_reference_when_attached(chunk: int) -> None:
+    packets = 0
+    for number in range(chunk, CASES // 2, CHUNKS):
+        packets += compare(without_refused(attached_case(number)))
+    assert packets >= 5 * CASES // 2 // CHUNKS
+
+
+def test_the_attached_cases_are_not_trivial() -> None:
+    """That packets are passed by rules, by none and as reserved, are continued, and dropped for every reason of an
+    attached switch."""
+    passed = missed = reserved = continued = 0
+    drops: Counter[Drop | None] = Counter()
+    for number in range(150):
+        made = without_refused(attached_case(number))
+        reference = ReferenceEngine(made.tables(), programs(), PORTS, runtime(), made.attachment)
+        reference.set_shims(made.shims)
+        for arrival in made.arrivals:
+            events: list[Event] = []
+            reference.switch.tell = events.append
+            decision = reference.switch.decide(arrival.frame, arrival.in_port, arrival.now)
+            drops[decision.drop] += 1
+            continued += decision.left is not None and decision.left != arrival.frame
+            if decision.left == arrival.frame:
+                passed += bool(decision.entries)
+                missed += not decision.entries and any(isinstance(event, Entered) for event in events)
+                reserved += not any(isinstance(event, Entered) for event in events)
+    found = (passed, missed, reserved, continued, *(drops[why] for why in (Drop.FORGED, Drop.TOO_LONG, Drop.SUSPENDED)))
+    assert min(found) >= 10, found
 
 
 def test_the_cases_are_not_trivial() -> None:

@@ -65,8 +65,8 @@ def test_shapes(one: Step, other: Step, same: bool) -> None:
 def test_rules_that_only_send_have_no_data() -> None:
     procedure = Procedure((Send(9),))
     assert procedure.direct
-    assert (procedure.shape, procedure.destination) == (Procedure().shape, 9)
-    assert Procedure().destination == 0
+    assert (procedure.shape, procedure.argument) == (Procedure().shape, 9)
+    assert Procedure().argument == 0
     assert not Procedure((Send(9),), goto=3).direct
     assert not Procedure((Send(9),), finish=True).direct
 

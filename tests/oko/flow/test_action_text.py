@@ -13,10 +13,12 @@ from oko.errors import BadAction, BadInstruction, FlowError
 from oko.flow.action import (
     Action,
     ApplyActions,
+    Continue,
     CopyTtlIn,
     CopyTtlOut,
     Group,
     Output,
+    Pass,
     PopMpls,
     PushMpls,
     PushVlan,
@@ -221,8 +223,8 @@ REFUSED: dict[str, tuple[str, type[FlowError], str, str]] = {
     "output cut short": ("output(port=1,max_len=9)", BadAction, "bad-out-port", "'port=1,max_len=9' is no port number"),
     "output to a register": ("output:NXM_NX_REG0[]", BadAction, "bad-out-port", "is no port number"),
     "output too high": ("output:4294967296", BadAction, "bad-out-port", "port 4294967296 is out of range"),
-    "normal": ("normal", BadAction, "bad-out-port", "output to the reserved port NORMAL is not supported"),
-    "normal by number": ("1,output:0xfffffffa", BadAction, "bad-out-port", "the reserved port NORMAL"),
+    "any": ("any", BadAction, "bad-out-port", "output to the reserved port ANY is not supported"),
+    "any by number": ("1,output:0xffffffff", BadAction, "bad-out-port", "the reserved port ANY"),
     "any": ("output:any", BadAction, "bad-out-port", "output to the reserved port ANY is not supported"),
     "controller with a reason": ("controller(reason=no_match)", BadAction, "bad-argument", "reason is not supported"),
     "controller of none": ("controller:qq", BadAction, "bad-argument", "controller max_len=qq is no number"),
@@ -299,6 +301,14 @@ def test_the_protocol_of_a_port_may_come_from_the_match() -> None:
     udp = {"eth_type": 0x86DD, "ip_proto": 17}
     match = Match.of(Condition(BY_NAME[name], value, BY_NAME[name].full) for name, value in udp.items())
     assert read_actions("mod_tp_dst:5", Known(match)) == (SetField(BY_NAME["udp_dst"], 5),)
+
+
+def test_what_leaves_packets_to_open_vswitch_is_told_and_not_read() -> None:
+    assert write_actions([Pass()]) == "pass"
+    assert write_actions([Continue(7, b"anything")]) == "continue:7"
+    for text in ("pass", "continue:7"):
+        with pytest.raises(BadAction, match="unknown action"):
+            read_actions(text, Known(Match()))
 
 
 def test_consecutive_actions_are_one_instruction() -> None:

@@ -69,6 +69,30 @@ def test_refused(conditions: list[Condition], reason: str) -> None:
     assert conditions[-1].field.name in str(refused.value)
 
 
+ALIKE = {
+    "bits outside the mask": ([condition("eth_src", 1, 1)], [condition("eth_src", 3, 1)], "bad-wildcards"),
+    "value too wide": ([condition("eth_src", 1)], [condition("eth_src", 1 << 48)], "bad-value"),
+    "negative value": ([condition("in_port", 1)], [condition("in_port", -1)], "bad-value"),
+    "other eth_type": (
+        [IS_IP, condition("ipv4_src", 1)],
+        [condition("eth_type", 0x0806), condition("ipv4_src", 1)],
+        "bad-prereq",
+    ),
+    "program 0": ([condition("filter_prog", 1)], [condition("filter_prog", 0)], "bad-value"),
+    "VID without the bit of a tag": ([condition("vlan_vid", 0x1005)], [condition("vlan_vid", 5)], "bad-value"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "reason"), ALIKE.values(), ids=ALIKE.keys())
+def test_refused_behind_a_right_one_of_the_same_fields(
+    right: list[Condition], wrong: list[Condition], reason: str
+) -> None:
+    Match.of(right)
+    with pytest.raises(BadMatch) as refused:
+        Match.of(wrong)
+    assert refused.value.reason == reason
+
+
 ACCEPTED = {
     "no tag": [condition("vlan_vid", 0)],
     "no tag, under a mask": [condition("vlan_vid", 0, 0x1000)],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scapy.all import IP, TCP, UDP, Dot1Q, Ether
 
 from oko.errors import BadAction, BadMatch
+from oko.flow import shim
 from oko.flow.action import (
     ALL,
     CONTROLLER,
@@ -22,6 +23,7 @@ from oko.flow.action import (
     Action,
     ApplyActions,
     ClearActions,
+    Continue,
     CopyTtlIn,
     CopyTtlOut,
     DecMplsTtl,
@@ -30,6 +32,7 @@ from oko.flow.action import (
     Group,
     Meter,
     Output,
+    Pass,
     PopMpls,
     PopVlan,
     PushMpls,
@@ -40,6 +43,7 @@ from oko.flow.action import (
     WriteActions,
     WriteMetadata,
 )
+from oko.flow.attachment import Attachment, Shims
 from oko.flow.drop import Drop
 from oko.flow.fields import BY_NAME
 from oko.flow.group import Bucket, GroupMod, GroupType
@@ -249,6 +253,63 @@ def test_a_runt_meets_no_table_and_no_program() -> None:
     assert (switch.counters.drops, switch.counters.drop_bytes) == ({Drop.RUNT: 1}, {Drop.RUNT: 13})
     assert switch.counters.runs.total() == 0
     assert switch.execute([Output(2)], WEB[:13], CONTROLLER, 0) == Decision(drop=Drop.RUNT)
+
+
+def attached_switch(*parts: Rule | str, attachment: Attachment | None = None) -> ReferenceSwitch:
+    switch = switch_of(*parts)
+    switch.attachment = attachment or Attachment()
+    return switch
+
+
+def test_a_miss_of_an_attached_switch_leaves_the_packet() -> None:
+    switch = attached_switch("udp,actions=2")
+    assert switch.decide(WEB, 1, 0) == Decision(left=WEB)
+    assert switch.counters.drops.total() == 0
+
+
+def test_rules_leave_packets_to_open_vswitch() -> None:
+    switch = attached_switch(rule("priority=2,tcp", Pass()), rule("priority=1", Continue(0x010203)))
+    decision = switch.decide(WEB, 1, 0)
+    assert (winner(decision).priority, decision.left) == (2, WEB)
+    udp = frame_to("10.0.0.1", 53, UDP)
+    assert switch.decide(udp, 1, 0).left == shim.frame(0x010203, udp)
+    assert switch.counters.bytes == {0: len(WEB), 1: len(udp)}
+
+
+SUSPENDED = {Shims.USED: (shim.frame(7, WEB), None), Shims.PASSED: (WEB, None), Shims.DROPPED: (None, Drop.SUSPENDED)}
+
+
+@pytest.mark.parametrize("shims", SUSPENDED, ids=lambda shims: shims.name)
+def test_what_is_to_be_continued_while_nobody_does(shims: Shims) -> None:
+    switch = attached_switch(rule("", Continue(7)))
+    switch.shims = shims
+    decision = switch.decide(WEB, 1, 0)
+    assert (decision.left, decision.drop) == SUSPENDED[shims]
+
+
+NO_TABLE = {
+    "forged": (shim.frame(7, WEB), 1, None, Drop.FORGED),
+    "forged and reserved": (shim.frame(7, WEB), 2, None, Drop.FORGED),
+    "too long": (WEB + bytes(100), 1, None, Drop.TOO_LONG),
+    "reserved": (WEB, 2, WEB, None),
+    "a runt": (WEB[:13], 2, None, Drop.RUNT),
+}
+
+
+@pytest.mark.parametrize(("frame", "in_port", "left", "drop"), NO_TABLE.values(), ids=NO_TABLE.keys())
+def test_packets_of_an_attached_switch_that_come_to_no_table(
+    frame: bytes, in_port: int, left: bytes | None, drop: Drop | None
+) -> None:
+    attachment = Attachment(reserved=(match("in_port=2"),), longest={1: 100})
+    switch = attached_switch("actions=output:3", attachment=attachment)
+    assert switch.decide(frame, in_port, 0) == Decision(left=left, drop=drop)
+
+
+def test_an_attached_switch_reads_as_many_tags_as_the_bridge() -> None:
+    behind_two = WEB[:12] + bytes.fromhex("8100000588a80006") + WEB[12:]
+    for limit, sent_to in ((1, ()), (2, (3,))):
+        switch = attached_switch("tcp,actions=output:3", attachment=Attachment(limit))
+        assert outputs(switch.decide(behind_two, 1, 0)) == sent_to
 
 
 def test_counters_of_rules() -> None:

@@ -20,12 +20,14 @@ from oko.flow.action import (
     Action,
     ApplyActions,
     ClearActions,
+    Continue,
     DecTtl,
     GotoTable,
     Group,
     Instruction,
     Meter,
     Output,
+    Pass,
     PopMpls,
     PushMpls,
     PushVlan,
@@ -313,6 +315,35 @@ def test_actions_that_are_refused(action: Action, reason: str) -> None:
         tables.apply_group(group(1, GroupType.ALL, bucket(action)))
     assert refused.value.reason == reason
     assert (len(tables), len(tables.groups), tables.slots) == (0, 0, 0)
+
+
+LEAVING = {"pass": Pass(), "continue": Continue(7)}
+
+
+@pytest.mark.parametrize("action", LEAVING.values(), ids=LEAVING.keys())
+def test_a_packet_is_left_to_open_vswitch_by_all_that_a_rule_does(action: Action) -> None:
+    tables = tables_of(rule("", action))
+    with_more = (
+        (ApplyActions((action, Output(1))),),
+        (ApplyActions((Output(1), action)),),
+        (WriteActions((action,)),),
+        (ApplyActions((action,)), GotoTable(1)),
+    )
+    for instructions in with_more:
+        with pytest.raises(BadAction, match="all that a rule does"):
+            tables.apply(FlowMod(Command.ADD, rule("", *instructions)))
+    with pytest.raises(BadAction, match="all that a rule does"):
+        tables.apply_group(group(1, GroupType.ALL, bucket(action)))
+    with pytest.raises(BadAction, match="all that a rule does"):
+        tables.check_packet_out((action,))
+    assert [entry.rule for entry in tables] == [rule("", action)]
+
+
+@pytest.mark.parametrize("shim_id", [0, 1 << 24])
+def test_a_shim_has_an_id_of_24_bits(shim_id: int) -> None:
+    with pytest.raises(BadAction, match="the shim") as refused:
+        tables_of(rule("", Continue(shim_id)))
+    assert refused.value.reason == "bad-argument"
 
 
 @pytest.mark.parametrize("command", [Command.ADD, Command.MODIFY], ids=lambda c: c.name)

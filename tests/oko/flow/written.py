@@ -22,8 +22,8 @@ def match(text: str) -> Match:
 def rule(text: str, *parts: Instruction | Action, **fields: Any) -> Rule:
     """The rule with the match and priority of `text`; `parts` are its instructions, in any order, and actions, which
     are applied. `fields` are other fields of the rule."""
-    instructions = [part for part in parts if isinstance(part, INSTRUCTION_ORDER)]
-    actions = tuple(part for part in parts if not isinstance(part, INSTRUCTION_ORDER))
+    instructions = [part for part in parts if isinstance(part, Instruction)]
+    actions = tuple(part for part in parts if not isinstance(part, Instruction))
     if actions:
         instructions.append(ApplyActions(actions))
     instructions.sort(key=lambda instruction: INSTRUCTION_ORDER.index(type(instruction)))

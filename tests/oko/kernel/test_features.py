@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 
 from oko.errors import KernelError, NotSupported
 from oko.kernel.cpus import possible_cpus
-from oko.kernel.features import FEATURES, Feature, can_load_bpf, probe, require
+from oko.kernel.features import FEATURES, OPTIONAL, Feature, can_load_bpf, probe, require
 
 
 @pytest.mark.needs_bpf
@@ -17,6 +19,15 @@ def test_features_of_this_kernel(feature: Feature) -> None:
     """On every kernel that Oko is made for, 6.1 being the oldest."""
     assert probe(feature).reason is None
     require(feature)
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.parametrize("feature", OPTIONAL, ids=lambda feature: feature.name)
+def test_optional_features_of_this_kernel(feature: Feature) -> None:
+    """Debian's kernels are configured with all of them."""
+    release = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+    since = tuple(int(number) for number in feature.since.split("."))
+    assert bool(probe(feature)) is (release >= since)
 
 
 @pytest.mark.needs_bpf

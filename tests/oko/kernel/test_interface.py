@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from oko.errors import PortError
-from oko.kernel.interface import interface, interface_at, set_up
+from oko.errors import KernelError, PortError
+from oko.kernel.interface import interface, interface_at, set_mtu, set_up
 from oko.kernel.namespace import run_in
 
 pytestmark = pytest.mark.needs_bpf  # namespaces need the same privilege
@@ -73,3 +73,13 @@ def test_missing_interface() -> None:
         interface("nothere")
     with pytest.raises(PortError, match="interface number 424242 does not exist"):
         interface_at(424242)
+
+
+def test_the_mtu_is_set(pair: tuple[Path, Path]) -> None:
+    here, there = pair
+    index = run_in(here, lambda: interface("near").index)
+    run_in(here, lambda: set_mtu(index, 1426))
+    assert run_in(here, lambda: interface("near").mtu) == 1426
+    assert run_in(there, lambda: interface("far").mtu) == 1500
+    with pytest.raises(KernelError, match=f"setting the MTU of interface number {index} to 70000: Invalid argument"):
+        run_in(here, lambda: set_mtu(index, 70000))

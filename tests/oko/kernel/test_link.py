@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from oko.errors import KernelError, PortError
+from oko.kernel.features import EGRESS_PROGRAMS, probe
 from oko.kernel.interface import Interface, interface
-from oko.kernel.link import VETH_MTU_LIMIT, Link, attach_xdp
+from oko.kernel.link import VETH_MTU_LIMIT, Link, attach_egress, attach_xdp
 from oko.kernel.namespace import run_in
-from oko.kernel.program import LoadedProgram, load_program
+from oko.kernel.program import SCHED_CLS, LoadedProgram, load_program
 from tests.oko.kernel import assembler as asm
 from tests.oko.kernel.waiting import wait_until
 
@@ -119,3 +121,41 @@ def test_link_outlives_its_interface(here: Path, program: LoadedProgram) -> None
     with attach(here, program) as link:
         ip(here, "link", "delete", "near")
         assert link.info().ifindex == 0
+
+
+@pytest.fixture
+def dropping() -> Iterator[LoadedProgram]:
+    """A program of traffic control that drops everything."""
+    if not probe(EGRESS_PROGRAMS):
+        pytest.skip(f"{EGRESS_PROGRAMS.name}: since {EGRESS_PROGRAMS.since}")
+    drop = 2  # TCX_DROP
+    with load_program("egress", asm.returns(drop), "GPL", references={}, program_type=SCHED_CLS) as loaded:
+        yield loaded
+
+
+def test_programs_on_egress_see_what_is_sent(here: Path, dropping: LoadedProgram) -> None:
+    for end in ("near", "far"):
+        ip(here, "link", "set", end, "up")
+
+    with run_in(here, lambda: bound("near")) as sender, run_in(here, lambda: bound("far")) as receiver:
+        sender.send(bytes([1] * 60))
+        with run_in(here, lambda: attach_egress(dropping, interface("near").index)) as link:
+            assert (link.info().program_id, link.info().ifindex) == (dropping.info().id, near(here).index)
+            with pytest.raises(OSError, match="No buffer space"):
+                sender.send(bytes([2] * 60))
+            link.detach()
+            assert link.info().ifindex == 0
+            sender.send(bytes([3] * 60))
+        assert [receiver.recv(100)[0] for _ in range(2)] == [1, 3]
+
+
+def bound(name: str) -> socket.socket:
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))  # ETH_P_ALL
+    raw.bind((name, 0x0003))
+    raw.settimeout(10)
+    return raw
+
+
+def test_no_interface_to_send_by(here: Path, dropping: LoadedProgram) -> None:
+    with pytest.raises(PortError, match="interface number 999 does not exist"):
+        run_in(here, lambda: attach_egress(dropping, 999))

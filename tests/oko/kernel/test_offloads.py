@@ -16,7 +16,7 @@ from oko.kernel.inject import run_through
 from oko.kernel.interface import interface
 from oko.kernel.link import attach_xdp
 from oko.kernel.namespace import run_in
-from oko.kernel.offloads import REQUIRED, SavedOffloads, prepare, restore
+from oko.kernel.offloads import REQUIRED, SavedOffloads, inspect, prepare, restore
 from oko.kernel.program import load_program
 from tests.oko.kernel import assembler as asm
 
@@ -67,7 +67,10 @@ def test_peer_in_another_namespace_is_set_and_restored(pair: tuple[Path, Path]) 
     switch, client = pair
     before = wanted(client, "eth0")
     assert active(client, "eth0") != REQUIRED
+    inspected = run_in(switch, lambda: inspect("p1"))
+    assert wanted(client, "eth0") == before
     saved = run_in(switch, lambda: prepare("p1"))
+    assert saved == inspected
     assert saved is not None
     assert saved.peer == "eth0"
     assert active(client, "eth0") == REQUIRED
@@ -232,6 +235,7 @@ def test_restore_after_the_namespace_has_gone(namespace: Namespaces) -> None:
 def test_other_kinds_need_nothing(namespace: Namespaces, port: str) -> None:
     switch = namespace("switch")
     ip(switch, "link add inside type bridge")
+    assert run_in(switch, lambda: inspect(port)) is None
     assert run_in(switch, lambda: prepare(port)) is None
 
 

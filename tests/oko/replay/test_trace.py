@@ -6,16 +6,23 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
+from oko.flow.action import Continue, Pass
+from oko.flow.attachment import Attachment
 from oko.flow.group_text import parse_group
 from oko.flow.headers import parse
 from oko.flow.meter_text import parse_meter
 from oko.flow.observer_text import parse_observer
+from oko.flow.rule import Command, FlowMod
+from oko.flow.shim import SIZE
+from oko.flow.shim import frame as behind_shim
+from oko.flow.tables import Tables
 from oko.flow.text import parse_rule
 from oko.flow.trace import Event
 from oko.replay.engine import Decided, ReferenceEngine, usual
 from oko.replay.replay import make_tables
 from oko.replay.trace import explain, headers_of, outcome
 from tests.oko.compiler.objects import filter_program, runtime
+from tests.oko.flow.written import match, rule
 
 LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 WEB = bytes(LINK / IP(src="10.0.0.1", dst="10.0.0.2", ttl=64) / TCP(sport=1024, dport=80))
@@ -247,6 +254,31 @@ def test_many_rules_that_do_not_match(most: int | None, left: int) -> None:
     assert (f"  not    {5 - left} more rules" in story) == (left < 5)
 
 
+def test_what_an_attached_switch_leaves_to_open_vswitch() -> None:
+    tables = Tables()
+    tables.apply(FlowMod(Command.ADD, rule("priority=2,arp", Pass())))
+    tables.apply(FlowMod(Command.ADD, rule("priority=1,udp", Continue(7))))
+    attachment = Attachment(reserved=(match("in_port=3"),))
+    engine = ReferenceEngine(tables, {}, usual([1, 2, 3]), runtime(), attachment)
+    stories = []
+    for frame, in_port in ((QUESTION, 1), (NAMES, 1), (WEB, 1), (WEB, 3), (behind_shim(7, WEB), 1)):
+        events: list[Event] = []
+        engine.switch.tell = events.append
+        engine.decide(frame, in_port, 0)
+        stories.append(list(explain(events, tables, {}, None))[-3:])
+    assert stories == [
+        ["    applies pass", f"      left to Open vSwitch, {len(QUESTION)} bytes", "  end"],
+        ["    applies continue:7", f"      left to Open vSwitch, {len(NAMES) + SIZE} bytes", "  end"],
+        [
+            "  not    priority=2,arp actions=pass: eth_type=0x0800, not 0x0806",
+            "  not    priority=1,udp actions=continue:7: ip_proto=6, not 17",
+            f"  left to Open vSwitch, {len(WEB)} bytes",
+        ],
+        [f"left to Open vSwitch, {len(WEB)} bytes"],
+        ["comes with a shim: dropped"],
+    ]
+
+
 def test_headers() -> None:
     headers = parse(QUESTION, 3)
     assert headers is not None
@@ -262,3 +294,4 @@ def test_outcome() -> None:
         "sent to port 3: 2 bytes: 0203",
     ]
     assert list(outcome(Decided(0))) == ["sent nowhere"]
+    assert list(outcome(Decided(0, left=b"\1\2"))) == ["left to Open vSwitch: 2 bytes: 0102"]
