@@ -473,12 +473,15 @@ _TLV: Final = struct.Struct(">HH")
 
 class Recurring:
     """What `part` reads up to the end of the structure, which is often the same: the bytes of the last `limit` values
-    are remembered, and give the same object again. Only for immutable values."""
+    are remembered, and give the same object again; and as many values give the same bytes. Only for immutable
+    values."""
 
     def __init__(self, part: Part, *, limit: int = 1 << 12, longest: int = 512) -> None:
         self.extent = part.extent
         self.part = part
+        self._limit = limit
         self._longest = longest  # bytes; of longer ones few recur
+        self._written: dict[Any, bytes] = {}
         self._recall = lru_cache(maxsize=limit)(self._read)
 
     def read(self, data: bytes, offset: int, end: int) -> tuple[Any, int]:
@@ -488,7 +491,15 @@ class Recurring:
         return value, offset + length
 
     def write(self, value: Any) -> bytes:
-        return self.part.write(value)
+        known = self._written.get(value)
+        if known is not None:
+            return known
+        written = self.part.write(value)
+        if len(written) <= self._longest:
+            if len(self._written) >= self._limit:
+                self._written.clear()
+            self._written[value] = written
+        return written
 
     def _read(self, data: bytes) -> tuple[Any, int]:
         return self.part.read(data, 0, len(data))

@@ -228,6 +228,13 @@ class Event:
     data: Annotated[bytes, Rest()]
 
 
+@COMMANDS.member(11)
+@dataclass(frozen=True, slots=True)
+class FilterRulesShow:
+    """Let what this connection is told of flows include those with `filter_prog`: a switch that stands in front of
+    another hides them from readers that may not know the field. Success is silent: a barrier tells."""
+
+
 @LIST_REQUESTS.member(16)
 @dataclass(frozen=True, slots=True)
 class ProgramListRequest:
@@ -445,6 +452,47 @@ class RunTimeReply:
     run_time: U64
 
 
+class AttachmentFlag(IntFlag):
+    """Whether the bridge is one of Open vSwitch's."""
+
+    ATTACHED = 1
+
+
+class Concern(IntEnum):
+    """What it is that filter rules cannot do all that they say for."""
+
+    BRIDGE = 0
+    """Packets of the bridge `subject` are not continued."""
+    PORT = 1
+    """Packets of the interface `subject` are not seen."""
+    FLOW = 2
+    """The flow `subject` is suspended."""
+
+
+@LIST_REQUESTS.member(25)
+@dataclass(frozen=True, slots=True)
+class AttachmentRequest:
+    """Ask whether the switch is attached to Open vSwitch, and what keeps its filter rules from being all in effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConcernEntry:
+    """`kind`: `Concern`. `subject` is a name, or a flow in the syntax of ovs-ofctl."""
+
+    kind: Annotated[U32, Pad(4)]
+    subject: Annotated[str, Text("H", 0xFFFF)]
+    reason: Annotated[str, Text("H", 0xFFFF)]
+
+
+@LIST_REPLIES.member(25)
+@dataclass(frozen=True, slots=True)
+class AttachmentReply:
+    """`flags`: `AttachmentFlag`."""
+
+    flags: Annotated[U32, Pad(4)]
+    entries: Annotated[tuple[ConcernEntry, ...], Repeat(Layout(ConcernEntry))] = ()
+
+
 Command = (
     ProgramLoad
     | ProgramLoaded
@@ -456,6 +504,7 @@ Command = (
     | EventSubscribe
     | EventUnsubscribe
     | Event
+    | FilterRulesShow
 )
 ListRequest = (
     ProgramListRequest
@@ -467,6 +516,7 @@ ListRequest = (
     | ImageRequest
     | EventListRequest
     | RunTimeRequest
+    | AttachmentRequest
 )
 ListReply = (
     ProgramListReply
@@ -478,4 +528,5 @@ ListReply = (
     | ImageReply
     | EventListReply
     | RunTimeReply
+    | AttachmentReply
 )

@@ -29,6 +29,7 @@ local COMMANDS = {
 	[8] = "EventSubscribe",
 	[9] = "EventUnsubscribe",
 	[10] = "Event",
+	[11] = "FilterRulesShow",
 }
 local LIST_REQUESTS = {
 	[16] = "ProgramListRequest",
@@ -40,6 +41,7 @@ local LIST_REQUESTS = {
 	[22] = "MapLookupRequest",
 	[23] = "EventListRequest",
 	[24] = "RunTimeRequest",
+	[25] = "AttachmentRequest",
 }
 local LIST_REPLIES = {
 	[16] = "ProgramListReply",
@@ -51,6 +53,7 @@ local LIST_REPLIES = {
 	[22] = "MapLookupReply",
 	[23] = "EventListReply",
 	[24] = "RunTimeReply",
+	[25] = "AttachmentReply",
 }
 local STRUCTURES = {
 	ProgramLoad = {
@@ -110,6 +113,8 @@ local STRUCTURES = {
 		{ "map", "text", 1, 0 },
 		{ "data", "bytes", 0, 0 },
 	},
+	FilterRulesShow = {
+	},
 	ProgramListRequest = {
 	},
 	MapListRequest = {
@@ -136,6 +141,8 @@ local STRUCTURES = {
 	EventListRequest = {
 	},
 	RunTimeRequest = {
+	},
+	AttachmentRequest = {
 	},
 	ProgramListReply = {
 		{ "entries", "ProgramEntry", 0, 0 },
@@ -170,6 +177,10 @@ local STRUCTURES = {
 		{ "flags", "number", 4, 4 },
 		{ "packets", "number", 8, 0 },
 		{ "run_time", "number", 8, 0 },
+	},
+	AttachmentReply = {
+		{ "flags", "number", 4, 4 },
+		{ "entries", "ConcernEntry", 0, 0 },
 	},
 	MapEntry = {
 		{ "key", "counted", 2, 0 },
@@ -214,6 +225,11 @@ local STRUCTURES = {
 		{ "sent", "number", 8, 0 },
 		{ "lost", "number", 8, 0 },
 		{ "map", "text", 1, 0 },
+	},
+	ConcernEntry = {
+		{ "kind", "number", 4, 4 },
+		{ "subject", "text", 2, 0 },
+		{ "reason", "text", 2, 0 },
 	},
 }
 

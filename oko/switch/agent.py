@@ -25,6 +25,7 @@ from oko.switch.backoff import Backoff
 from oko.switch.bridge import Bridge
 from oko.switch.connection import converse
 from oko.switch.controller import Controller
+from oko.switch.encodings import Encodings
 from oko.switch.endpoint import Address, Endpoint
 from oko.switch.roles import Roles
 from oko.switch.session import Session
@@ -53,12 +54,12 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._admission = Admission(settings.max_connections)
         self._loads = LoadBudget(settings.limits.all_object_bytes)
+        self._encodings = Encodings()
         self._served = 0
-        secure = [item.endpoint for item in settings.connections if item.endpoint.secure]
-        self._contexts: dict[bool, ssl.SSLContext] = {}  # by whether okod listens
+        self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
         if settings.tls is not None:
-            passive = {endpoint.passive for endpoint in secure}
-            self._contexts = {server: settings.tls.files.context(server=server) for server in passive}
+            kinds = {_tls_kind(item) for item in settings.connections if item.endpoint.secure}
+            self._contexts = {kind: settings.tls.files.context(server=kind[0], named=kind[1]) for kind in kinds}
         self._stack = contextlib.AsyncExitStack()
 
     @property
@@ -71,15 +72,15 @@ class Agent:
         async with contextlib.AsyncExitStack() as stack:
             # Whoever comes from elsewhere keeps nobody away who is to see to it.
             unlimited = Admission(sys.maxsize)
-            terms = Terms(self._management.name, may_load=True)
+            terms = Terms(self._management.name, may_load=True, may_read=True)
             await self._listen_unix(stack, self._management, terms, unlimited)
             for item in self._settings.connections:
-                terms = Terms(str(item.endpoint), item.may_load, self._settings.inactivity_probe)
+                terms = Terms(str(item.endpoint), item.may_load, item.reads, self._settings.inactivity_probe)
                 match item.endpoint:
                     case Endpoint(place=Path() as path):
-                        await self._listen_unix(stack, path, Terms(terms.peer, terms.may_load), self._admission)
+                        await self._listen_unix(stack, path, replace(terms, probe=None), self._admission)
                     case Endpoint(passive=True, place=Address() as address):
-                        await self._listen_tcp(stack, item.endpoint, address, terms)
+                        await self._listen_tcp(stack, item, address, terms)
                     case Endpoint(place=Address() as address):
                         self._begin(self._controller(item, address, terms).run())
             self._stack = stack.pop_all()
@@ -112,9 +113,9 @@ class Agent:
         stack.callback(path.unlink, missing_ok=True)
 
     async def _listen_tcp(
-        self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, address: Address, terms: Terms
+        self, stack: contextlib.AsyncExitStack, item: ConnectionSettings, address: Address, terms: Terms
     ) -> None:
-        context = self._contexts[True] if endpoint.secure else None
+        context = self._contexts[_tls_kind(item)] if item.endpoint.secure else None
         accept = partial(self._accept, terms, context, self._admission)
         try:
             server = await asyncio.start_server(accept, address.host, address.port)
@@ -174,9 +175,10 @@ class Agent:
     # ---- connections that are made
 
     def _controller(self, item: ConnectionSettings, address: Address, terms: Terms) -> Controller:
-        context = self._contexts[False] if item.endpoint.secure else None
+        context = self._contexts[_tls_kind(item)] if item.endpoint.secure else None
         backoff = Backoff(self._settings.max_backoff)
-        return Controller(terms.peer, address, context, backoff, partial(self._serve, terms, lambda: None))
+        serve = partial(self._serve, terms, lambda: None)
+        return Controller(terms.peer, address, context, backoff, serve, peer_name=item.peer_name)
 
     # ---- both
 
@@ -198,9 +200,23 @@ class Agent:
         finally:
             self._served -= 1
 
-    def _session(self, terms: Terms, send: Callable[[bytes], None], backlog: Callable[[], int]) -> Session:
+    def _session(
+        self,
+        terms: Terms,
+        send: Callable[[bytes], None],
+        backlog: Callable[[], int],
+        fall_behind: Callable[[], None],
+    ) -> Session:
         return Session(
-            self._bridge, self._roles, send, backlog, terms=terms, datapath_id=self._settings.dpid, loads=self._loads
+            self._bridge,
+            self._roles,
+            send,
+            backlog,
+            fall_behind,
+            terms=terms,
+            datapath_id=self._settings.dpid,
+            loads=self._loads,
+            encodings=self._encodings,
         )
 
     def _begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -208,6 +224,11 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _tls_kind(item: ConnectionSettings) -> tuple[bool, bool]:
+    """What its TLS is like: whether okod listens, and whether it looks at the name in the peer's certificate."""
+    return item.endpoint.passive, item.peer_name is not None
 
 
 def _remove_socket(path: Path) -> None:

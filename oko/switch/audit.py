@@ -7,10 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ofext.extension import Command, LoadFlag, MapDelete, MapUpdate, ProgramLoad, ProgramLoaded, ProgramUnload
-from ofext.messages import Message
+from ofext.extension import (
+    Command,
+    EventSubscribe,
+    LoadFlag,
+    MapDelete,
+    MapDumpRequest,
+    MapLookupRequest,
+    MapUpdate,
+    ProgramLoad,
+    ProgramLoaded,
+    ProgramUnload,
+)
 from oko.errors import OkoError
 from oko.switch.logs import FIELDS
+from oko.switch.rights import Asked
 
 log = logging.getLogger("oko")
 
@@ -52,7 +63,7 @@ class Audit:
         if isinstance(command, ProgramUnload):
             self._say(logging.INFO, what, values, "done")
 
-    def refused(self, message: Message, error: OkoError) -> None:
+    def refused(self, asked: Asked, error: OkoError) -> None:
         """The peer was refused what it asked for."""
         now = self._clock()
         if now >= self._period_ends:
@@ -61,7 +72,7 @@ class Audit:
             self._shown = 0
         if self._shown < SHOWN:
             self._shown += 1
-            self._say(logging.WARNING, *_described(message), str(error))
+            self._say(logging.WARNING, *_described(asked), str(error))
         else:
             self._hidden += 1
 
@@ -77,15 +88,15 @@ class Audit:
         log.log(level, "%s", ": ".join(filter(None, (self._peer, what, said, result))), extra={FIELDS: fields})
 
 
-def _described(message: Message) -> tuple[str, _Values]:
-    """What a message asks for, and of which program."""
-    match message:
+def _described(asked: Asked) -> tuple[str, _Values]:
+    """What a peer asks for, and of which program."""
+    match asked:
         case ProgramLoad():
-            what = "verify" if message.flags & LoadFlag.VERIFY_ONLY else "load"
-            return what, {"program": message.program, "name": message.name, "sha256": message.digest.hex()}
+            what = "verify" if asked.flags & LoadFlag.VERIFY_ONLY else "load"
+            return what, {"program": asked.program, "name": asked.name, "sha256": asked.digest.hex()}
         case ProgramUnload():
-            return "unload", {"program": message.program}
-        case MapUpdate() | MapDelete():
-            return type(message).__name__, {"program": message.program, "map": message.map}
+            return "unload", {"program": asked.program}
+        case MapUpdate() | MapDelete() | MapDumpRequest() | MapLookupRequest() | EventSubscribe():
+            return type(asked).__name__, {"program": asked.program, "map": asked.map}
         case _:
-            return type(message).__name__, {}
+            return type(asked).__name__, {}

@@ -7,10 +7,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ofext.extension import NAME_LIMIT
-from oko.compiler.amendment import amend
+from oko.compiler.amendment import amend, grown
 from oko.compiler.compile import Compilation, compile_tables, compile_trial
 from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter, Image
@@ -22,6 +22,7 @@ from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.runtime import Runtime
 from oko.errors import (
     BadAction,
+    BadFlowMod,
     BadMapAccess,
     BundleFailed,
     FlowError,
@@ -35,8 +36,9 @@ from oko.errors import (
     UnknownProgram,
 )
 from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Instruction, Output, references
+from oko.flow.attachment import Attachment, Shims
 from oko.flow.change import Change
-from oko.flow.drop import Drop
+from oko.flow.drop import OF_ATTACHED, Drop
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.meter import MeterCommand, MeterEntry, MeterMod
 from oko.flow.observer import Observer, ObserverMod
@@ -125,12 +127,14 @@ class _Draft:
     at_once: bool = False
     """Whether one of the changes is about rules of several tables, and so has to take effect at one instant."""
 
-    def check(self, rule: Rule, states: Mapping[int, PortState]) -> None:
-        """Raises BadAction for a rule that one frame cannot do, whatever else is in the tables: a compiler would find
-        out only after it has looked at everything."""
+    def check(self, rule: Rule, states: Mapping[int, PortState], *, attached: bool) -> None:
+        """Raises BadAction for a rule that one frame cannot do, or not in a bridge of this kind, whatever else is in
+        the tables: a compiler would find out only after it has looked at everything."""
         tables = self.tables
         if self.checks is None or len(self.checks.right) > _MOST_CHECKED:
-            self.checks = _Checks(Lowering(states, tables.groups, tables.meters))
+            self.checks = _Checks(Lowering(states, tables.groups, tables.meters, attached))
+        if attached:
+            self.checks.lowering.require_place(rule)
         if rule.instructions in self.checks.right:
             return
         named = references(rule.instructions)
@@ -148,9 +152,11 @@ class _Draft:
     def change(self, mod: Change, reason: RemovalReason) -> None:
         """Carry out one change; rules that it takes away go for this reason. Raises FlowError."""
         removed = self.tables.change(mod, now=time.monotonic_ns())
-        self.removed += ((entry, reason) for entry in removed)
-        modifies_all = isinstance(mod, FlowMod) and mod.all_tables and not mod.command.is_delete
-        self.at_once |= modifies_all or len({entry.rule.table for entry in removed}) > 1
+        if removed:
+            self.removed += ((entry, reason) for entry in removed)
+            self.at_once |= len({entry.rule.table for entry in removed}) > 1
+        if isinstance(mod, FlowMod) and mod.all_tables and not mod.command.is_delete:
+            self.at_once = True
 
 
 class Bridge:
@@ -166,10 +172,12 @@ class Bridge:
         *,
         state: State | None = None,
         store: Store | None = None,
+        attachment: Attachment | None = None,
     ) -> None:
         """Take over a datapath: from here on packets are decided by the tables of `state`, without one by empty ones,
         which drop everything as a table miss; but what an earlier okod's unknown tables decide goes on until the first
-        change. What changes is written to `store`.
+        change. What changes is written to `store`. With an `attachment` the bridge is Open vSwitch's, and so is what
+        misses the table.
 
         Raises KernelError, and for a state that cannot be restored ProgramError, FlowError or LimitExceeded.
         """
@@ -189,6 +197,8 @@ class Bridge:
         self._listeners: list[Callable[[Event], None]] = []
         self._silent: set[int] = set()  # ports of whose table misses nobody is told
         self._store = store
+        self.attachment = attachment
+        """That to Open vSwitch, None for a bridge of Oko's own. It changes with `reattach`."""
         self._absent: frozenset[int] = frozenset()  # ports that rules name and that the bridge does not have any more
         self._charged: set[int] = set()  # the slots of the meters that the image knows
         if state is not None:
@@ -369,8 +379,9 @@ class Bridge:
         return self._datapath.meter_counts(entry.slot)
 
     def drops(self) -> dict[Drop, Count]:
-        """The packets that no rule dropped and that were dropped all the same."""
-        return self._datapath.drops()
+        """The packets that no rule dropped and that were dropped all the same, by every reason that there can be."""
+        without = OF_ATTACHED if self.attachment is None else frozenset()
+        return {reason: count for reason, count in self._datapath.drops().items() if reason not in without}
 
     def fallthrough(self) -> int:
         """The packets that found no pipeline."""
@@ -461,6 +472,29 @@ class Bridge:
         """Let `port`, which carries the datapath's stub already, be the port of its number from now on."""
         self.ports = tuple(port if other.number == port.number else other for other in self.ports)
         self.refresh_ports(again=True)
+
+    def reattach(self, ports: Sequence[Port], attachment: Attachment) -> None:
+        """Have these ports from now on, the stubs of which are the caller's matter, and be attached so; in a new image,
+        unless an earlier okod's decides. What rules send to a port that is none any more is dropped. Raises OkoError,
+        and then nothing has changed."""
+        before = self.ports, self._absent, self._states, self.attachment
+        self.ports = tuple(sorted(ports, key=lambda port: port.number))
+        self.attachment = attachment
+        self._absent = self._absent_ports()
+        self._states = self._port_states()
+        self._checks = None
+        try:
+            if not self._datapath.inherits:
+                with self._draft() as draft:
+                    self._commit(draft, anew=True)
+        except BaseException:
+            self.ports, self._absent, self._states, self.attachment = before
+            self._checks = None
+            raise
+
+    def set_shims(self, shims: Shims) -> None:
+        """What becomes from now on of packets that an attached bridge is to continue. Raises KernelError."""
+        self._datapath.set_shims(shims)
 
     def packet_ins(self) -> RingBuffer:
         """What `deliver` reads; its descriptor is readable when there is something."""
@@ -645,12 +679,16 @@ class Bridge:
         self._datapath.restore_counts(state.counts)
         if "meters" in self._datapath.adopted:
             self._charged = self._tables.used_meter_slots()
-        ports = {action.port for actions in self._all_actions() for action in actions if isinstance(action, Output)}
-        self._absent = frozenset(ports - _MEANT - {port.number for port in self.ports})
+        self._absent = self._absent_ports()
         now = time.monotonic_ns()
         for entry in self._tables:
             self._entries[entry.slot] = entry
             self._timeouts.watch(entry, now)
+
+    def _absent_ports(self) -> frozenset[int]:
+        """The ports that rules and groups name and that the bridge does not have."""
+        named = {action.port for actions in self._all_actions() for action in actions if isinstance(action, Output)}
+        return frozenset(named - _MEANT - {port.number for port in self.ports})
 
     def _all_actions(self) -> Iterator[tuple[Action, ...]]:
         """Those of the rules and of the buckets."""
@@ -675,9 +713,10 @@ class Bridge:
             case FlowMod():
                 if not mod.command.is_delete:
                     self._require_ports(references(mod.rule.instructions).outputs)
-                    draft.check(mod.rule, self._states)
+                    draft.check(mod.rule, self._states, attached=self.attachment is not None)
                 if mod.command is Command.ADD and mod.rule.match.program is not None:
                     self.program(mod.rule.match.program)
+                self._require_room(mod)
             case GroupMod():
                 for bucket in mod.spec.buckets:
                     self._require_ports(_outputs(bucket.actions))
@@ -688,13 +727,35 @@ class Bridge:
                 self.program(observer.match.program)
         draft.change(mod, RemovalReason.GROUP_DELETE if isinstance(mod, GroupMod) else RemovalReason.DELETE)
 
+    def _require_room(self, mod: FlowMod) -> None:
+        """Raises BadFlowMod for one rule more than there may be: an add that replaces none, or a modify that adds."""
+        used, limit = len(self._tables), self.limits.rules
+        if used < limit:
+            return
+        if mod.command is Command.ADD:
+            mod = replace(mod, command=Command.MODIFY_STRICT, cookie_mask=0)
+        elif mod.new_cookie is None or mod.cookie_mask:
+            return
+        if not any(self._tables.select(mod)):
+            raise BadFlowMod(
+                f"rules: {used} used, limit {limit}; delete some first, or let rules in okod's [limits] be higher",
+                reason="table-full",
+            )
+
     def _require_ports(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             if number not in self._states and number not in _MEANT:
                 raise BadAction(f"output:{number}: the bridge has no port {number}", reason="bad-out-port")
 
     def _compile(self, filters: dict[int, Filter]) -> Compilation:
-        return compile_tables(self._tables, filters, self._interfaces(), self._runtime, states=self._states)
+        return compile_tables(
+            self._tables,
+            filters,
+            self._interfaces(),
+            self._runtime,
+            states=self._states,
+            attachment=self.attachment,
+        )
 
     def _interfaces(self) -> dict[int, int | None]:
         """The ifindex of each port, None of those that are gone."""
@@ -739,7 +800,8 @@ class Bridge:
             self._timeouts.watch(entry, now)
         counts = self._settle()
         for entry, reason in draft.removed:
-            if entry.rule.send_removed:
+            # Whoever attaches the bridge has something to clear up behind every rule.
+            if entry.rule.send_removed or self.attachment is not None:
                 self._tell(Removed(entry, reason, counts.get(entry.slot, Count()), now - entry.installed))
 
     def _charge(self) -> None:
@@ -761,6 +823,11 @@ class Bridge:
         compilation, self._compilation = self._compilation, None
         if compilation is not None and delta.rules_only and not anew:
             amendment = amend(compilation, delta.added, delta.removed, self._tables.slots)
+            if amendment is not None and amendment.outgrown:
+                image = grown(compilation.image, amendment, self._tables.slots)
+                self._datapath.apply(image)
+                self._compilation = replace(compilation, image=image)
+                return
             if amendment is not None and self._datapath.amend(amendment, at_once=together):
                 self._compilation = compilation
                 return

@@ -29,8 +29,8 @@ what it did not ask for can come to so many."""
 FAREWELL: Final = 5.0
 """Seconds that a peer has to take what it has not read yet when the connection ends."""
 
-Open = Callable[[Callable[[bytes], None], Callable[[], int]], Session]
-"""Makes the session of a connection from its `send` and `backlog`."""
+Open = Callable[[Callable[[bytes], None], Callable[[], int], Callable[[], None]], Session]
+"""Makes the session of a connection from its `send`, `backlog` and `fall_behind`."""
 
 
 async def converse(
@@ -79,6 +79,38 @@ async def converse(
                 if transport.get_write_buffer_size() >= left:
                     raise
 
+    behind = asyncio.Event()
+
+    def fall_behind() -> None:
+        if session.is_lost and not transport.is_closing():
+            log.warning("%s: closing the connection: too many rules that went are left unread", terms.peer)
+            transport.abort()
+        behind.set()
+
+    async def catch_up() -> None:
+        """Tell the peer of rules that went, as it takes what is sent. Raises TimeoutError when it takes nothing for too
+        long."""
+        while session.is_late and not transport.is_closing():
+            await drain()
+            session.catch_up(PORTION)
+            await asyncio.sleep(0)
+
+    async def stay_close() -> None:
+        """Let the peer catch up whenever it is behind; until cancelled, or the connection ends."""
+        try:
+            while not transport.is_closing():
+                await behind.wait()
+                behind.clear()
+                await catch_up()
+        except TimeoutError:
+            log.warning("%s: closing the connection: rules that went are left unread", terms.peer)
+            transport.abort()
+        except OSError:
+            pass  # Whoever reads hears of it, too.
+        except Exception:  # a fault of ours, as below
+            log.exception("%s: the connection ended by a fault of okod", terms.peer)
+            transport.abort()
+
     turn_ends = 0.0
 
     async def give_way() -> None:
@@ -95,7 +127,8 @@ async def converse(
             if not messages or (time.monotonic() >= turn_ends and not session.collects):
                 return
 
-    session, splitter = open_session(send, transport.get_write_buffer_size), Splitter()
+    session, splitter = open_session(send, transport.get_write_buffer_size, fall_behind), Splitter()
+    follower = asyncio.create_task(stay_close())
     try:
         writer.write(session.greeting())
         while not session.failed and (data := await read()):
@@ -109,6 +142,7 @@ async def converse(
                     await give_way()
                     for answer in session.receive(portion(complete)):
                         changed()
+                        await catch_up()
                         writer.write(answer)
                         await drain()
                         await give_way()
@@ -127,6 +161,7 @@ async def converse(
         transport.abort()
         raise
     finally:
+        follower.cancel()
         session.close()
         await part(writer)
 

@@ -16,15 +16,23 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Controller:
-    """At `address`, over TLS with a `context`. `name` is what the log calls it; `serve` is given every connection, and
-    lasts as long as it."""
+    """At `address`, over TLS with a `context`; one that looks at names wants its certificate to be for `peer_name`.
+    `name` is what the log calls it; `serve` is given every connection, and lasts as long as it."""
 
     def __init__(
-        self, name: str, address: Address, context: ssl.SSLContext | None, backoff: Backoff, serve: Serve
+        self,
+        name: str,
+        address: Address,
+        context: ssl.SSLContext | None,
+        backoff: Backoff,
+        serve: Serve,
+        *,
+        peer_name: str | None = None,
     ) -> None:
         self._name = name
         self._address = address
         self._context = context
+        self._peer_name = peer_name
         self._backoff = backoff
         self._serve = serve
         self._complaint = ""
@@ -36,7 +44,9 @@ class Controller:
             lasted = 0.0
             try:
                 async with asyncio.timeout(self._backoff.patience):
-                    streams = await asyncio.open_connection(self._address.host, self._address.port, ssl=self._context)
+                    streams = await asyncio.open_connection(
+                        self._address.host, self._address.port, ssl=self._context, server_hostname=self._peer_name
+                    )
             except TimeoutError:
                 self._complain("it does not answer")
             except OSError as error:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,6 +23,7 @@ from oko.compiler.in_flight import Element, InFlight
 from oko.compiler.meter import MeterCounts, pack_meter, unpack_meter
 from oko.compiler.runtime import Runtime
 from oko.errors import BridgeError, KernelError, PortError
+from oko.flow.attachment import Shims
 from oko.flow.drop import Drop
 from oko.flow.meter import MeterSpec
 from oko.kernel import bpffs
@@ -31,12 +33,11 @@ from oko.kernel.inject import Injector, run_through
 from oko.kernel.interface import exists
 from oko.kernel.link import Link, attach_xdp
 from oko.kernel.maps import Map
-from oko.kernel.program import LoadedProgram, load_program
 from oko.kernel.ringbuf import RingBuffer
 from oko.switch.loaded_image import LoadedImage, create_map, create_shared
 from oko.switch.pinned import Adoption, remove_strangers, reopen_map, reopen_program
-from verifier import isa
-from verifier.program import MapSpec, Program, ReferenceKind
+from oko.switch.whole_program import load_whole
+from verifier.program import MapSpec, Program
 
 log = logging.getLogger("oko")
 
@@ -74,9 +75,12 @@ class Datapath:
         stub: Program,
         runtime: Runtime,
         adoption: Adoption = Adoption.NOTHING,
+        *,
+        attached: bool = False,
     ) -> None:
-        """Make the pins of `bridge` under `mount`, or adopt those that are there. No packet is decided otherwise than
-        before until `apply`. Raises KernelError, and BridgeError for pins that must not be there."""
+        """Make the pins of `bridge` under `mount`, or adopt those that are there; `attached`: it is one of Open
+        vSwitch's. No packet is decided otherwise than before until `apply`. Raises KernelError, and BridgeError for
+        pins that must not be there."""
         bpffs.require_bpffs(mount)
         self.pins = pins_of(bridge, mount)
         self.adopts = self.pins.exists()
@@ -105,8 +109,8 @@ class Datapath:
             for directory in ("links", "maps", "programs"):
                 bpffs.make_directory(self.pins / directory)
             self._make_stub(stub)
-            own = [ImageMap(spec.name, spec) for spec in (counters.counters(0), counters.DROPS, counters.PROGRAMS)]
-            for wanted in (*own, *runtime.maps):
+            specs = [counters.counters(0), counters.DROPS, counters.PROGRAMS, *([counters.SHIMS] if attached else [])]
+            for wanted in (*(ImageMap(spec.name, spec) for spec in specs), *runtime.maps):
                 self._obtain(wanted)
             self._injector = self._own.enter_context(Injector())
             self.packet_ins = self._own.enter_context(RingBuffer(self._maps["packet_ins"]))
@@ -332,6 +336,16 @@ class Datapath:
         if self._image is not None:
             run_through(self._image.program.fd, frame, ifindex)
 
+    @property
+    def shims(self) -> Shims:
+        """What becomes of packets that an attached image is to continue."""
+        return Shims(int.from_bytes(self._maps["shims"].lookup(_INDEX_0) or b"", "little"))
+
+    def set_shims(self, shims: Shims) -> None:
+        """Let that become of them from now on, whatever image there is, now and when okod has ended. Raises
+        KernelError."""
+        self._maps["shims"].update(_INDEX_0, shims.to_bytes(4, "little"))
+
     def count(self, slot: int) -> Count:
         """What the rule, group or bucket in this slot has counted."""
         return self._read("counters", slot) + self._carried.get(slot, Count())
@@ -347,7 +361,7 @@ class Datapath:
         return sum(runs for runs, _ in per_cpu), sum(matches for _, matches in per_cpu)
 
     def fallthrough(self) -> int:
-        """Packets that found the slot empty, and were dropped."""
+        """Packets that found the slot empty: what the stub does then happened to them."""
         values = self._stub_maps["fallthrough"].lookup_percpu(_INDEX_0) or ()
         return sum(int.from_bytes(value, "little") for value in values)
 
@@ -419,7 +433,7 @@ class Datapath:
             else:
                 self.adopted.add(spec.name)
             self._stub_maps[spec.name] = held
-        pin, made = self.pins / "stub", _load_stub(stub, self._stub_maps)
+        pin, made = self.pins / "stub", load_whole("oko_stub", stub, self._stub_maps)
         earlier = reopen_program(pin, made) if self._stub_maps.keys() <= self.adopted else None
         if earlier is not None:
             made.close()
@@ -463,9 +477,8 @@ class Datapath:
             log.warning("packets still in flight are not counted: %s", error)
         try:
             for key, values in counted.items_percpu():
-                count = _sum(values)
-                if count.packets:
-                    self.add_count(int.from_bytes(key, "little"), count)
+                if any(map(any, values)):
+                    self.add_count(int.from_bytes(key, "little"), _sum(values))
         except KernelError as error:
             log.error("what rules have counted up to now is lost, in part or whole: %s", error)
 
@@ -540,23 +553,18 @@ def make_program_maps(item: Filter, specs: Collection[MapSpec]) -> dict[str, Map
         return made
 
 
-def _load_stub(stub: Program, maps: Mapping[str, Map]) -> LoadedProgram:
-    references = {
-        reference.instruction: (maps[reference.name], None)
-        for reference in stub.references
-        if reference.kind is ReferenceKind.MAP
-    }
-    return load_program("oko_stub", isa.encode(stub.instructions), stub.license, references=references)
-
-
 def _change(maps: Mapping[str, Map], elements: Iterable[Element]) -> None:
     """Write and remove elements, in order. Raises KernelError."""
-    for (name, is_written), run in groupby(elements, key=lambda element: (element.map, element.value is not None)):
-        if is_written:
-            maps[name].update_batch((element.key, element.value or b"") for element in run)
-        else:
-            for element in run:
-                maps[name].delete(element.key)
+    for name, run in groupby(elements, key=attrgetter("map")):
+        changed, written = maps[name], list[tuple[bytes, bytes]]()
+        for element in run:
+            if element.value is not None:
+                written.append((element.key, element.value))
+                continue
+            changed.update_batch(written)
+            written.clear()
+            changed.delete(element.key)
+        changed.update_batch(written)
 
 
 def _sum(values: tuple[bytes, ...]) -> Count:

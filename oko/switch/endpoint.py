@@ -143,13 +143,14 @@ def _split_host(text: str) -> tuple[str, str]:
     wrong."""
     if text.startswith("["):
         host, closed, rest = text[1:].partition("]")
-        return (host if closed and ":" in host and _is_name(host) else ""), rest
+        return (host if closed and ":" in host and is_host(host) else ""), rest
     host, colon, rest = text.partition(":")
-    return (host if _is_name(host) else ""), colon + rest
+    return (host if is_host(host) else ""), colon + rest
 
 
-def _is_name(host: str) -> bool:
-    """Whether a resolver can be asked for it: labels of 1 to 63 bytes, as IDNA writes them (RFC 3490)."""
+def is_host(host: str) -> bool:
+    """Whether it is an address, or a name that a resolver can be asked for: labels of 1 to 63 bytes, as IDNA writes
+    them (RFC 3490)."""
     try:
         host.encode("idna")
     except UnicodeError:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ofext.extension import (
+    AttachmentReply,
+    AttachmentRequest,
     Command,
     DropEntry,
     DropListReply,
@@ -22,6 +24,7 @@ from ofext.extension import (
     EventListRequest,
     EventSubscribe,
     EventUnsubscribe,
+    FilterRulesShow,
     ImageRequest,
     ListReply,
     ListRequest,
@@ -85,10 +88,16 @@ class ExtensionServer:
     and the subscriptions."""
 
     def __init__(
-        self, bridge: Bridge, send: Callable[[bytes], None], backlog: Callable[[], int], loads: LoadBudget | None
+        self,
+        bridge: Bridge,
+        send: Callable[[bytes], None],
+        backlog: Callable[[], int],
+        loads: LoadBudget | None,
+        attachment: Callable[[], AttachmentReply] = lambda: AttachmentReply(0),
     ) -> None:
         """`send` puts bytes behind those that are to be sent already, `backlog` says how many those are. `loads` is
-        what the loads of all connections share."""
+        what the loads of all connections share. `attachment` says what is to be said of that to Open vSwitch."""
+        self._attachment = attachment
         self._bridge = bridge
         self._send = send
         self._backlog = backlog
@@ -119,6 +128,8 @@ class ExtensionServer:
                 self._subscribe(message.program, message.map)
             case EventUnsubscribe():
                 self._unsubscribe(message.program, message.map)
+            case FilterRulesShow():
+                pass  # they are shown to everybody: no flow of the bridge is anybody else's
             case _:
                 raise refused("bad-request/bad-exp-type", f"{type(message).__name__} is not for a switch to do")
 
@@ -142,6 +153,8 @@ class ExtensionServer:
             case ObserverListRequest():
                 observers = self._bridge.tables.observers
                 return ObserverListReply(tuple(ObserverEntry(o.table, write_match(o.match)) for o in observers))
+            case AttachmentRequest():
+                return self._attachment()
             case ImageRequest():
                 return picture(self._bridge, body)
 

@@ -1,4 +1,4 @@
-"""`Limits`: what filter programs may take of the machine, and what a program's maps take."""
+"""`Limits`: what rules and filter programs may take of the machine, and what a program's maps take."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    rules: PositiveInt = 2_000_000
+    """Of a bridge, in all tables. A rule takes some kilobytes."""
     object_bytes: PositiveInt = 16 << 20
     """Of the object file of a program, while it arrives."""
     all_object_bytes: PositiveInt = 64 << 20

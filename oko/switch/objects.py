@@ -24,9 +24,15 @@ def read_runtime() -> Runtime:
     return Runtime.read(_read)
 
 
-def read_stub() -> Program:
-    """The program that every port carries. Raises NotReadable."""
-    return load(_read("stub"), section="xdp")
+def read_stub(*, fail_open: bool = False) -> Program:
+    """The program that every port carries: one that drops packets which find no pipeline, or one that is to `fail_open`
+    and passes them. Raises NotReadable."""
+    return load(_read("stub_open" if fail_open else "stub"), section="xdp")
+
+
+def read_guard() -> Program:
+    """The program on the way out of every port of an attached bridge. Raises NotReadable."""
+    return load(_read("guard"), section="tcx/egress")
 
 
 def _read(name: str) -> bytes:

@@ -14,7 +14,7 @@ def picture(bridge: Bridge, request: ImageRequest) -> ImageReply:
         case ImageFormat.TEXT:
             text = annotate(bridge.image, bridge.tables) if bridge.image is not None else ""
         case ImageFormat.DOT:
-            text = draw(bridge.tables, bridge.layout)
+            text = draw(bridge.tables, bridge.layout, attached=bridge.attachment is not None)
         case _:
             raise refused("bad-request/bad-packet", f"an image has no format {request.format}: 0 is text, 1 is dot")
     return ImageReply(tuple(map(ImageLine, text.splitlines())))

@@ -28,7 +28,7 @@ def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
     record = rundir.read(bridge)
     pid = rundir.pid(bridge)
     if pid is not None:
-        _end(bridge, pid)
+        end_okod(bridge, pid)
     with rundir.claim(bridge):
         take_down(Path(record.pins))
         for port in record.ports:
@@ -40,7 +40,8 @@ def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
         rundir.forget(bridge)
 
 
-def _end(bridge: str, pid: int) -> None:
+def end_okod(bridge: str, pid: int) -> None:
+    """Raises BridgeError for one that does not end in time."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -2,7 +2,8 @@
 
 A record is a sequence of elements that take effect together. An element is a type (8 bits), the length of its body in
 bytes (32 bits) and the body. All numbers are in network order; matches, instructions, buckets and bands are as OpenFlow
-1.3 has them on the wire.
+1.3 has them on the wire. Only the actions that leave a packet to Open vSwitch have no form there: they are an
+experimenter's action, Oko's, here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
+from ofext import instructions as wire
 from ofext.bands import Bands
 from ofext.buckets import Buckets
 from ofext.codec import U8, U16, U32, U64, Array, Exactly, Family, Layout, Prefixed, Repeat, Text, malformed
@@ -20,7 +22,8 @@ from ofext.instructions import Instructions
 from ofext.oxm import Match as Oxms
 from ofext.oxm import Oxm, read_oxm, write_oxm
 from oko.errors import ProtocolError
-from oko.flow.action import Instruction
+from oko.flow.action import Action, ApplyActions, Continue, Instruction, Pass
+from oko.flow.fields import OKO, Field
 from oko.flow.group import GroupEntry
 from oko.flow.match import Condition, Match
 from oko.flow.meter import MeterEntry
@@ -97,29 +100,55 @@ def _read_match(data: bytes, offset: int, end: int) -> Match:
 
 
 def _write_condition(condition: Condition) -> bytes:
-    """A match field: its head, which recurs, its value and, unless it is exact, its mask."""
-    field, exact = condition.field, condition.exact
-    head = _HEADS.get((field.name, exact))
-    if head is None:
-        (oxm,) = write_match(Match((condition,)))
-        payload = field.size if exact else 2 * field.size
-        head = _HEADS[field.name, exact] = write_oxm(oxm)[:-payload]
-    value = head + condition.value.to_bytes(field.size, "big")
-    return value if exact else value + condition.mask.to_bytes(field.size, "big")
+    """A match field: its value, between what recurs."""
+    field, value, mask = condition
+    head, tail = _around_value(field, mask)
+    return head + value.to_bytes(field.size, "big") + tail
 
 
-_HEADS: Final[dict[tuple[str, bool], bytes]] = {}
+@lru_cache(_CACHED)
+def _around_value(field: Field, mask: int) -> tuple[bytes, bytes]:
+    """The head of a match field, and its mask, if it is not exact."""
+    (oxm,) = write_match(Match((Condition(field, 0, mask),)))
+    tail = oxm.mask or b""
+    return write_oxm(oxm)[: -field.size - len(tail)], tail
 
 
 @lru_cache(_CACHED)
 def _write_instructions(instructions: tuple[Instruction, ...]) -> bytes:
-    return _INSTRUCTIONS.write(_Instructions(write_instructions(instructions)))
+    match instructions:
+        case (ApplyActions((Pass() | Continue() as action,)),):
+            written: tuple[wire.Instruction, ...] = (wire.ApplyActions((_write_leaving(action),)),)
+        case _:
+            written = write_instructions(instructions)
+    return _INSTRUCTIONS.write(_Instructions(written))
 
 
 @lru_cache(_CACHED)
 def _read_instructions(data: bytes) -> tuple[Instruction, ...]:
     found, _ = _INSTRUCTIONS.read(data, 0, len(data))
+    match found.items:
+        case (wire.ApplyActions((wire.ExperimenterAction(experimenter, content),)),) if experimenter == OKO:
+            return (ApplyActions((_read_leaving(content),)),)
     return read_instructions(found.items)
+
+
+_LEAVING: Final = struct.Struct(">II")
+"""What leaves a packet to Open vSwitch: the id of the shim, 0 for none, and the bytes of the instructions that follow,
+which padding follows."""
+
+
+def _write_leaving(action: Pass | Continue) -> wire.Action:
+    shim_id, instructions = (0, b"") if isinstance(action, Pass) else (action.shim_id, action.instructions)
+    content = _LEAVING.pack(shim_id, len(instructions)) + instructions
+    return wire.ExperimenterAction(OKO, content + bytes(-len(content) % 8))
+
+
+def _read_leaving(content: bytes) -> Action:
+    if len(content) < _LEAVING.size:
+        raise malformed("an action is cut off")
+    shim_id, length = _LEAVING.unpack_from(content)
+    return Continue(shim_id, content[_LEAVING.size : _LEAVING.size + length]) if shim_id else Pass()
 
 
 # ---- what the elements are

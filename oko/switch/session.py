@@ -7,9 +7,11 @@ tables that arrive together are compiled together.
 from __future__ import annotations
 
 import logging
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from ofext.bundles import ONF, BundleAdd, BundleControl
 from ofext.constants import (
@@ -25,14 +27,11 @@ from ofext.constants import (
 )
 from ofext.extension import (
     Command,
-    EventSubscribe,
     ListRequest,
     MapDelete,
     MapUpdate,
-    Observe,
     ProgramLoad,
     ProgramUnload,
-    Unobserve,
 )
 from ofext.load import LoadBudget
 from ofext.messages import (
@@ -72,16 +71,18 @@ from ofext.multipart import ExperimenterBody, MultipartReply, MultipartRequest, 
 from ofext.v10.constants import VERSION as VERSION10
 from ofext.v10.messages import encode as encode10
 from oko.compiler.packet_in import PacketInRecord
-from oko.errors import OkoError
+from oko.errors import OkoError, ProtocolError
 from oko.flow.action import LAST_TABLE, Action
 from oko.flow.change import Change
 from oko.switch.asynchronous import DEFAULT, Unasked, wants
 from oko.switch.audit import Audit
 from oko.switch.bridge import Bridge, Event, PortChanged, Removed
 from oko.switch.bundles import Bundles
+from oko.switch.encodings import Encodings
 from oko.switch.extension import ExtensionServer
 from oko.switch.port import Port
 from oko.switch.refusal import answer_to, refused
+from oko.switch.rights import LOADING, require_right
 from oko.switch.roles import Roles
 from oko.switch.session10 import Session10
 from oko.switch.statistics import TABLES, Statistics
@@ -94,6 +95,9 @@ log = logging.getLogger("oko")
 
 BACKLOG_LIMIT: Final = 1 << 20
 """Bytes that wait for a slow reader before packet-ins are dropped."""
+PROMPT_LIMIT: Final = 1 << 16
+"""Bytes that wait before the peer is told later of rules that go: encoded, those of a large table would be more than
+may wait."""
 
 _VERSIONS: Final = frozenset({VERSION10, VERSION})
 """The versions that are spoken; the highest that the peer speaks, too, is taken."""
@@ -115,13 +119,8 @@ _Changing = (
 )
 """What changes the switch, which a slave may not (OpenFlow 1.3.5, 6.3.4); a change of table features does so, too."""
 
-_Loading = ProgramLoad | ProgramUnload | MapUpdate | MapDelete | Observe | Unobserve | EventSubscribe
-"""What only those may ask for who may load programs: what changes the switch by the extension, and to subscribe to
-events, which takes them out of a ring buffer."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """A request to be carried out together with others: the change it asks for, or what is wrong with it."""
 
     change: Change | OkoError
@@ -137,23 +136,29 @@ class Session:
         roles: Roles,
         send: Callable[[bytes], None],
         backlog: Callable[[], int] = lambda: 0,
+        fall_behind: Callable[[], None] = lambda: None,
         *,
         terms: Terms = TRUSTED,
         datapath_id: int | None = None,
         loads: LoadBudget | None = None,
+        encodings: Encodings | None = None,
     ) -> None:
         """`send` puts bytes behind those that are to be sent already: messages that nobody asked for, once hellos have
-        been exchanged. `backlog` says how many bytes wait to be sent. Without a `datapath_id` it is the hardware
-        address of the first port, as OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits. `loads` is what the
-        loads of all connections share."""
+        been exchanged. `backlog` says how many bytes wait to be sent. `fall_behind` is called whenever one more message
+        is left for `catch_up` to send. Without a `datapath_id` it is the hardware address of the first port, as
+        OpenFlow 1.3.5 (section 7.3.1) suggests for the low 48 bits. `loads` and `encodings` are what all connections
+        share."""
         self._bridge = bridge
         self._roles = roles
         self._send = send
         self._backlog = backlog
+        self._fall_behind = fall_behind
         self._terms = terms
+        self._encodings = encodings or Encodings()
+        self._late: deque[Removed] = deque()
         self._given_id = datapath_id
         self._statistics = Statistics(bridge)
-        self._extension = ExtensionServer(bridge, send, backlog, loads)
+        self._extension = ExtensionServer(bridge, send, self._waiting_bytes, loads)
         self._audit = Audit(terms.peer)
         self._bundles = Bundles(bridge, self._require_right)
         self._asynchronous = DEFAULT
@@ -182,9 +187,25 @@ class Session:
         if self._unlisten is not None:
             self._unlisten()
             self._unlisten = None
+        self._late.clear()
         if self.lost_packet_ins:
             log.warning("%s: %d packet-ins were dropped: it read too slowly", self._terms.peer, self.lost_packet_ins)
             self.lost_packet_ins = 0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the peer has still to be told of rules that went. An answer has to wait until it has been."""
+        return bool(self._late)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has to be told of more rules than a bridge may have: it will not keep pace any more."""
+        return len(self._late) > self._bridge.limits.rules
+
+    def catch_up(self, most: int) -> None:
+        """Tell the peer of rules that went and that it has not been told of yet, `most` of them at most."""
+        for _ in range(min(most, len(self._late))):
+            self._tell(self._late.popleft())
 
     @property
     def collects(self) -> bool:
@@ -237,27 +258,27 @@ class Session:
 
     def _require_role(self, message: Message) -> None:
         """Raises ProtocolError for what a slave may not ask for."""
+        if self._roles.of(self) is not Role.SLAVE:
+            return
         changing = isinstance(message, _Changing) or (
             isinstance(message, MultipartRequest)
             and isinstance(message.body, TableFeaturesRequest)
             and bool(message.body.entries)
         )
-        if changing and self._roles.of(self) is Role.SLAVE:
+        if changing:
             refusal = refused("bad-request/is-slave", f"a slave may not send {type(message).__name__}")
-            if isinstance(message, _Loading):
+            if type(message) in LOADING:
                 self._audit.refused(message, refusal)
             raise refusal
 
     def _require_right(self, message: Message) -> None:
-        """Raises ProtocolError for what only those may ask for who may load programs."""
-        if isinstance(message, _Loading) and not self._terms.may_load:
-            refusal = refused(
-                "bad-request/eperm",
-                f"{type(message).__name__}: connections of this endpoint may not load programs, write maps, observe "
-                "or subscribe: let it be with --may-load",
-            )
-            self._audit.refused(message, refusal)
-            raise refusal
+        """Raises ProtocolError for what the peer's terms do not allow."""
+        asked = message.body if isinstance(message, MultipartRequest) else message
+        try:
+            require_right(asked, self._terms)
+        except ProtocolError as refusal:
+            self._audit.refused(asked, refusal)
+            raise
 
     def _answer(self, message: Message, xid: int) -> Iterator[bytes]:
         if isinstance(message, BundleControl):
@@ -384,30 +405,44 @@ class Session:
             case PacketInRecord():
                 if not self._wants(PacketIn, event.reason.value):
                     return
-                if self._backlog() > BACKLOG_LIMIT:
+                if self._waiting_bytes() > BACKLOG_LIMIT:
                     self.lost_packet_ins += 1
                     return
                 self._tell(event)
             case Removed():
-                if self._wants(FlowRemoved, event.reason.value):
+                if not self._wants(FlowRemoved, event.reason.value):
+                    return
+                if self._waiting_bytes() > PROMPT_LIMIT:
+                    self._late.append(event)
+                    self._fall_behind()
+                else:
                     self._tell(event)
             case PortChanged():
                 if self._wants(PortStatus, PortReason.MODIFY):
                     self._tell(event)
 
-    def _tell(self, event: PacketInRecord | Removed | PortChanged) -> None:
+    def _waiting_bytes(self) -> int:
+        """Bytes that wait to be sent. As long as rules that went wait, too, nothing that the peer can do without gets
+        in before them: then it is more than any limit."""
+        return sys.maxsize if self._late else self._backlog()
+
+    def _tell(self, event: Event) -> None:
+        form = VERSION if self._older is None else self._older.form
+        told = self._encodings.encoded(event, form, partial(self._encode, event))
+        if told is not None:
+            self._send(told)
+
+    def _encode(self, event: Event) -> bytes | None:
+        """The message that tells the peer of an event, if its version has one."""
         if self._older is not None:
-            told = self._older.tell(event)
-            if told is not None:
-                self._send(told)
-            return
+            return self._older.tell(event)
         match event:
             case PacketInRecord():
-                self._send(encode(write_packet_in(event, self._cookie(event))))
+                return encode(write_packet_in(event, self._cookie(event)))
             case Removed():
-                self._send(encode(write_removed(event)))
+                return encode(write_removed(event))
             case PortChanged(port):
-                self._send(encode(PortStatus(PortReason.MODIFY, write_port(self._bridge, port))))
+                return encode(PortStatus(PortReason.MODIFY, write_port(self._bridge, port)))
 
     def _wants(self, kind: type[Unasked], reason: int) -> bool:
         return wants(self._asynchronous, kind, reason, self._roles.of(self))

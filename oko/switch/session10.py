@@ -25,7 +25,7 @@ from ofext.messages import (
     SetConfig,
     header,
 )
-from ofext.v10.constants import WILDCARDS_ALL, Capability, FlowFormat
+from ofext.v10.constants import VERSION, WILDCARDS_ALL, Capability, FlowFormat
 from ofext.v10.messages import (
     FeaturesReply,
     FlowMod,
@@ -77,7 +77,6 @@ from oko.switch.bridge import Bridge, Event, PortChanged, Removed
 from oko.switch.datapath import Count
 from oko.switch.refusal import refused
 from oko.switch.statistics import require_table
-from oko.switch.table_features import MOST_RULES
 from oko.switch.wire10 import (
     answer_to,
     read_flow_mod,
@@ -131,6 +130,11 @@ class Session10:
     def refusal(self, error: OkoError, request: bytes) -> bytes:
         """The message that tells the peer what was wrong with its request."""
         return encode(answer_to(error, request), header(request).xid)
+
+    @property
+    def form(self) -> tuple[int, bool]:
+        """Those who have the same are told of an event in the same bytes."""
+        return VERSION, self._nxm
 
     def tell(self, event: Event) -> bytes | None:
         """The message that tells the peer of an event, if OpenFlow 1.0 has one."""
@@ -224,7 +228,7 @@ class Session10:
                 return PortDescReply(self._ports())
             case multipart.TableStatsRequest():
                 tables = self._ask13(body, multipart.TableStatsReply).entries
-                return TableStatsReply(tuple(map(_table, tables)))
+                return TableStatsReply(tuple(_table(table, self._bridge.limits.rules) for table in tables))
             case PortStatsRequest(port_no):
                 number = read_any_port(port_no)
                 ports = self._ask13(
@@ -270,9 +274,10 @@ def _sums(flows: Iterable[FlowStats | NxmFlowStats]) -> tuple[int, int, int]:
     return sum(packets for packets, _ in counted), sum(size for _, size in counted), len(counted)
 
 
-def _table(table: multipart.TableStats) -> TableStats:
+def _table(table: multipart.TableStats, rules: int) -> TableStats:
+    """A table that holds so many `rules`."""
     return TableStats(
-        table.table_id, "", WILDCARDS_ALL, MOST_RULES, table.active_count, table.lookup_count, table.matched_count
+        table.table_id, "", WILDCARDS_ALL, rules, table.active_count, table.lookup_count, table.matched_count
     )
 
 

@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 
 from oko.errors import OkoError, SettingsError
 from oko.switch.datapath import DEFAULT_BPFFS
-from oko.switch.endpoint import Address, Endpoint
+from oko.switch.endpoint import Address, Endpoint, is_host
 from oko.switch.limits import DEFAULT_LIMITS, Limits
 from oko.switch.local import LocalSpec
 from oko.switch.port import PortSpec
@@ -69,7 +69,30 @@ class ConnectionSettings(_Section):
 
     endpoint: Annotated[Endpoint, _text(Endpoint, Endpoint.parse)]
     may_load: StrictBool = False
-    """Whether its peers may load programs, write their maps, set observers and subscribe to events."""
+    """Whether its peers may load programs, write their maps and set observers."""
+    may_read: StrictBool | None = None
+    """Whether its peers may read maps and subscribe to events; `reads` has what holds when nothing is said."""
+    peer_name: str | None = None
+    """The name that the certificate of a controller that okod connects to must be for."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether its peers may read maps and subscribe to events. If nothing is said: where nobody else can listen in
+        or pretend to be the peer, and whoever may load programs, as those could read for it."""
+        if self.may_read is not None:
+            return self.may_read
+        return self.may_load or self.endpoint.secure or not isinstance(self.endpoint.place, Address)
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.may_load and not self.reads:
+            raise ValueError(f"{self.endpoint}: may_load without may_read: a program that is loaded can read all maps")
+        if self.peer_name is not None:
+            if self.endpoint.passive or not self.endpoint.secure:
+                raise ValueError(f"{self.endpoint}: peer_name is for the controllers of ssl only")
+            if not is_host(self.peer_name):
+                raise ValueError(f"{self.endpoint}: peer_name {self.peer_name!r} is no name of a host, and no address")
+        return self
 
 
 class TlsSettings(_Section):
@@ -85,6 +108,18 @@ class TlsSettings(_Section):
         return TlsFiles(self.private_key, self.certificate, self.ca_certificate)
 
 
+class AttachSettings(_Section):
+    """``[attach]``: the bridge is one of Open vSwitch's."""
+
+    ovsdb: str = "unix:/run/openvswitch/db.sock"
+    """The database, as ovs-vsctl's ``--db`` names it: unix:PATH. The sockets of ovs-vswitchd are beside it."""
+    mode: Literal["proxy", "listen"] = "proxy"
+    """Whether controllers and tools reach okod in the bridge's place, or beside it."""
+    fail: Literal["secure", "open"] = "secure"
+    """What becomes of packets that Open vSwitch is to continue while it does not: dropped, or left to its other
+    rules."""
+
+
 class LogSettings(_Section):
     """``[log]``."""
 
@@ -96,6 +131,8 @@ class Settings(_Section):
     """What okod is told."""
 
     bridge: str
+    attach: AttachSettings | None = None
+    """Without it, okod is the whole switch."""
     ports: Annotated[tuple[Annotated[PortSpec, _text(PortSpec, PortSpec.parse)], ...], BeforeValidator(_ports)] = ()
     local: Annotated[LocalSpec, _text(LocalSpec, LocalSpec.parse)] | None = None
     dpid: Annotated[int, Field(strict=True, ge=0, lt=1 << DATAPATH_ID_BITS)] | None = None
@@ -120,6 +157,8 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
+        if self.attach is not None and (self.ports or self.local or self.dpid is not None):
+            raise ValueError("ports, local and dpid are Open vSwitch's where okod attaches to it: leave them out")
         endpoints = [connection.endpoint for connection in self.connections]
         twice = {str(endpoint) for endpoint in endpoints if endpoints.count(endpoint) > 1}
         if twice:

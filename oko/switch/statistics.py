@@ -110,7 +110,7 @@ class Statistics:
             case TableStatsRequest():
                 return TableStatsReply(tuple(self._tables()))
             case TableFeaturesRequest(entries=()):
-                return TableFeaturesReply(table_features())
+                return TableFeaturesReply(table_features(self._bridge.limits.rules))
             case TableFeaturesRequest():
                 raise refused("table-features-failed/eperm", "what a table can do cannot be changed")
             case PortDescRequest():

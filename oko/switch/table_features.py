@@ -31,8 +31,6 @@ from oko.flow.action import LAST_TABLE
 from oko.flow.fields import FIELDS, FILTER_PROG, Field
 from oko.switch.wire_action import ACTION_TYPES
 
-MOST_RULES: Final = 1 << 20
-"""What the switch says that a table holds. Memory is the limit."""
 _METADATA: Final = (1 << 64) - 1
 
 _INSTRUCTIONS: Final = (wire.Meter, wire.ApplyActions, wire.ClearActions, wire.WriteActions, wire.WriteMetadata)
@@ -40,11 +38,11 @@ _INSTRUCTIONS: Final = (wire.Meter, wire.ApplyActions, wire.ClearActions, wire.W
 
 
 @cache
-def table_features() -> tuple[TableFeatures, ...]:
-    """What each table can do. filter_prog is left out: Open vSwitch gives up on a reply with a field it does not
-    know."""
+def table_features(rules: int) -> tuple[TableFeatures, ...]:
+    """What each table can do; it holds `rules`, unless others hold some of them. filter_prog is left out: Open vSwitch
+    gives up on a reply with a field it does not know."""
     return tuple(
-        TableFeatures(table, f"table{table}", _METADATA, _METADATA, 0, MOST_RULES, tuple(_properties(table)))
+        TableFeatures(table, f"table{table}", _METADATA, _METADATA, 0, rules, tuple(_properties(table)))
         for table in range(LAST_TABLE + 1)
     )
 

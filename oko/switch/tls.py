@@ -13,18 +13,19 @@ from oko.errors import SettingsError
 class TlsFiles:
     """PEM files, as Open vSwitch's --private-key, --certificate and --ca-cert.
 
-    A peer is believed when its certificate leads to `ca_certificate`, whatever name it has: both sides must have one.
+    A peer is believed when its certificate leads to `ca_certificate`: both sides must have one.
     """
 
     private_key: Path
     certificate: Path
     ca_certificate: Path
 
-    def context(self, *, server: bool) -> ssl.SSLContext:
-        """For accepting connections or for making them; TLS 1.2 or newer. Raises SettingsError for files that cannot be
-        used."""
+    def context(self, *, server: bool, named: bool = False) -> ssl.SSLContext:
+        """For accepting connections or for making them; TLS 1.2 or newer. With `named`, the peer's certificate has to
+        be for the host that the connection is made to, by its subjectAltName, or its common name if it has none (RFC
+        6125). Raises SettingsError for files that cannot be used."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
+        context.check_hostname = named
         context.verify_mode = ssl.CERT_REQUIRED
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         for path in (self.private_key, self.certificate, self.ca_certificate):
@@ -43,7 +44,7 @@ class TlsFiles:
 
     def _refuse_password(self) -> str:
         """Called for a key that is encrypted; OpenSSL would ask at the terminal."""
-        raise SettingsError(f"{self.private_key} is encrypted: okod has nobody to ask for the password, decrypt it")
+        raise SettingsError(f"{self.private_key} is encrypted: nobody is asked for the password, decrypt it")
 
 
 def _require_readable(path: Path) -> None:

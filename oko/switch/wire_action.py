@@ -45,8 +45,9 @@ def read_actions(actions: Iterable[wire.Action]) -> tuple[Action, ...]:
     return tuple(_read_action(action) for action in actions)
 
 
-def write_instructions(instructions: Iterable[Instruction]) -> tuple[wire.Instruction, ...]:
-    """The instructions of a rule."""
+@lru_cache(maxsize=1 << 12)
+def write_instructions(instructions: tuple[Instruction, ...]) -> tuple[wire.Instruction, ...]:
+    """The instructions of a rule. Remembered: many rules do the same."""
     return tuple(_write_instruction(instruction) for instruction in instructions)
 
 

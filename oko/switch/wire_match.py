@@ -26,7 +26,7 @@ def write_match(match: Match) -> tuple[Oxm, ...]:
 
 def read_match(fields: Iterable[Oxm]) -> Match:
     """The match that the TLVs say. Raises BadMatch."""
-    return Match.of(_read_condition(oxm) for oxm in fields)
+    return Match.of([_read_condition(oxm) for oxm in fields])
 
 
 def write_set_field(action: SetField) -> Oxm:
@@ -50,10 +50,11 @@ def _read_condition(oxm: Oxm) -> Condition:
     field = _field(oxm)
     if field is None:
         raise BadMatch(f"field {_described(oxm)} is not matched here", reason="bad-field")
-    if len(oxm.value) != field.size:
-        raise BadMatch(f"{field.name} has {field.size} bytes, not {len(oxm.value)}", reason="bad-len")
-    value = int.from_bytes(oxm.value, "big")
-    mask = field.full if oxm.mask is None else int.from_bytes(oxm.mask, "big")
+    data, mask_data = oxm.value, oxm.mask
+    if len(data) != field.size:
+        raise BadMatch(f"{field.name} has {field.size} bytes, not {len(data)}", reason="bad-len")
+    value = int.from_bytes(data, "big")
+    mask = field.full if mask_data is None else int.from_bytes(mask_data, "big")
     return _shared_condition(field, value, mask) if field.bits <= _FEW_BITS else Condition(field, value, mask)
 
 

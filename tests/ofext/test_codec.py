@@ -77,6 +77,15 @@ def test_the_same_bytes_give_the_same_value() -> None:
     assert part.read(b"abcdef", 0, 6)[0] is not part.read(b"abcdef", 0, 6)[0]
 
 
+def test_the_same_value_gives_the_same_bytes() -> None:
+    part = Recurring(Repeat(Exactly(2)), limit=2, longest=4)
+    first = part.write((b"ab", b"cd"))
+    assert first == b"abcd"
+    assert part.write((b"ab", b"cd")) is first
+    assert part.write((b"ab", b"cd", b"ef")) is not part.write((b"ab", b"cd", b"ef"))
+    assert [part.write((each,)) for each in (b"ab", b"cd", b"ef", b"ab")] == [b"ab", b"cd", b"ef", b"ab"]
+
+
 def test_rows() -> None:
     assert LAYOUT.rows(8) == [
         Row("12", "1", "a"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -15,6 +15,7 @@ from ofext.extension import (
     EXPERIMENTER,
     LIST_REPLIES,
     LIST_REQUESTS,
+    ConcernEntry,
     EventEntry,
     ImageLine,
     MapDescription,
@@ -23,7 +24,7 @@ from ofext.extension import (
     ObserverEntry,
     ProgramEntry,
 )
-from oko.switch.session import _Loading
+from oko.switch.rights import LOADING, READING
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "openflow-extension.md").read_text()
 COMMAND_OFFSET = 16
@@ -38,7 +39,7 @@ STRUCTURES: dict[str, tuple[Any, int]] = {
     },
     **{
         cls.__name__: (Layout(cls), 0)
-        for cls in (ProgramEntry, MapDescription, MapEntry, MapKey, ObserverEntry, EventEntry, ImageLine)
+        for cls in (ProgramEntry, MapDescription, MapEntry, MapKey, ObserverEntry, EventEntry, ImageLine, ConcernEntry)
     },
 }
 
@@ -71,13 +72,14 @@ def test_types_of_commands() -> None:
     assert numbers == {number: cls.__name__ for cls, number in COMMANDS.numbers.items()}
 
 
-def test_what_needs_the_right_to_load() -> None:
-    needed = {row[1]: row[4] for row in rows(section("Commands"))}
-    assert {name for name, need in needed.items() if need == "yes"} == {cls.__name__ for cls in get_args(_Loading)}
+@pytest.mark.parametrize(("right", "kinds"), [("load", LOADING), ("read", READING)])
+def test_what_needs_a_right(right: str, kinds: frozenset[type]) -> None:
+    listed = (*rows(section("Commands")), *rows(section("Lists and dumps")))
+    assert {row[1] for row in listed if row[-1] == right} == {cls.__name__ for cls in kinds}
 
 
 def test_types_of_lists() -> None:
-    numbers = {int(row[0]): row[1:] for row in rows(section("Lists and dumps"))}
+    numbers = {int(row[0]): row[1:3] for row in rows(section("Lists and dumps"))}
     replies = {number: cls.__name__ for cls, number in LIST_REPLIES.numbers.items()}
     assert numbers == {number: (cls.__name__, replies[number]) for cls, number in LIST_REQUESTS.numbers.items()}
 

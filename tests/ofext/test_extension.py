@@ -8,6 +8,7 @@ from ofext.extension import (
     EXPERIMENTER,
     FILTER_PROG_CLASS,
     FILTER_PROG_FIELD,
+    FilterRulesShow,
     Observe,
     ObserverEntry,
     ObserverListReply,
@@ -26,6 +27,7 @@ MATCH = "0012 80000a02 0800 ffff0208 ff4f4b4f 00000007"
 EXPECTED: dict[str, tuple[Message, str]] = {
     "observe": (Observe(3, (ETH_TYPE, FILTER)), f"0404 0028 00000005 ff4f4b4f 00000005 03000000 {MATCH}"),
     "unobserve": (Unobserve(3, ()), "0404 0016 00000005 ff4f4b4f 00000006 03000000 0000"),
+    "show filter rules": (FilterRulesShow(), "0404 0010 00000005 ff4f4b4f 0000000b"),
     "list request": (
         MultipartRequest(ObserverListRequest()),
         "0412 0018 00000005 ffff 0000 00000000 ff4f4b4f 00000014",

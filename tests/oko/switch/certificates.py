@@ -19,12 +19,15 @@ class Authority:
         self._openssl("req", "-x509", "-newkey", *_KEY, "-nodes", "-subj", f"/CN={name}", "-keyout", self._key,
                       "-out", self.certificate)  # fmt: skip
 
-    def sign(self, name: str) -> TlsFiles:
-        """A new key and its certificate, for somebody of this name."""
+    def sign(self, name: str, *others: str) -> TlsFiles:
+        """A new key and its certificate, for somebody of this name; `others` are what else the certificate is for, as
+        openssl writes a subjectAltName: "DNS:a.example"."""
         key, request, certificate = (self.directory / f"{name}{suffix}.pem" for suffix in ("-key", "-request", ""))
         self._openssl("req", "-newkey", *_KEY, "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        more = self.directory / f"{name}.ext"
+        more.write_text(f"subjectAltName={','.join(others)}\n" if others else "")
         self._openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial",
-                      "-out", certificate)  # fmt: skip
+                      "-out", certificate, "-extfile", more)  # fmt: skip
         return TlsFiles(key, certificate, self.certificate)
 
     def _openssl(self, *words: str | Path) -> None:

@@ -6,7 +6,7 @@ import platform
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ import pytest
 
 from oko.compiler.packet_in import PacketInRecord
 from oko.errors import OkoError
+from oko.flow.attachment import Attachment
 from oko.flow.change import Change
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.group_text import parse_group
@@ -54,13 +55,14 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
 
 class Rig:
-    """A bridge br0 with the ports 1 (p1) and 2 (p2), whose far ends are h1 and h2."""
+    """A bridge br0 with the ports 1 (p1) and 2 (p2), whose far ends are h1 and h2. `attachment` is that to Open
+    vSwitch, if it has one."""
 
-    def __init__(self, namespace: Path, datapath: Datapath) -> None:
+    def __init__(self, namespace: Path, datapath: Datapath, attachment: Attachment | None = None) -> None:
         self.namespace = namespace
         self.datapath = datapath
         ports = self.inside(lambda: [Port.prepare(PortSpec(f"p{number}", number)) for number in (1, 2)])
-        self.bridge = self.inside(lambda: Bridge("br0", datapath, RUNTIME(), ports))
+        self.bridge = self.inside(lambda: Bridge("br0", datapath, RUNTIME(), ports, attachment=attachment))
         self.events: list[Event] = []
         self.bridge.listen(self.events.append)
 
@@ -112,23 +114,27 @@ class Rig:
     def send(self, host: str, destination: str, count: int = 1) -> None:
         """Frames from a far end: Ethernet to `destination`, of an experimental type, 60 bytes."""
         frame = bytes.fromhex(destination.replace(":", "") + "020000000001") + _ETH_P_EXPERIMENTAL.to_bytes(2, "big")
+        self.transmit(host, *[frame.ljust(60, b"\0")] * count)
+
+    def transmit(self, host: str, *frames: bytes) -> None:
+        """Frames from a far end."""
 
         def transmit() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
                 raw.bind((host, 0))
-                for _ in range(count):
-                    raw.send(frame.ljust(60, b"\0"))
+                for frame in frames:
+                    raw.send(frame)
 
         self.inside(transmit)
 
     @contextmanager
-    def listening(self, host: str) -> Iterator[Callable[[], list[bytes]]]:
-        """Call what is yielded for the frames that a far end has received so far."""
+    def listening(self, interface: str) -> Iterator[Callable[[], list[bytes]]]:
+        """Call what is yielded for the frames that the host's stack has received at a far end, or at a port, so far."""
         frames: list[bytes] = []
 
         def listen() -> socket.socket:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-            raw.bind((host, _ETH_P_ALL))
+            raw.bind((interface, _ETH_P_ALL))
             raw.setblocking(False)
             return raw
 
@@ -145,14 +151,25 @@ class Rig:
 
 
 @pytest.fixture
-def rig(bpffs: Path, namespace: Callable[[str], Path]) -> Iterator[Rig]:
+def cables(namespace: Callable[[str], Path]) -> Path:
+    """A namespace with the veth pairs of a rig."""
     path = namespace("switch")
-    for number in (1, 2):
-        ends = ["type", "veth", "peer", "name", f"h{number}"]
-        subprocess.run(["ip", "-n", path.name, "link", "add", f"p{number}", *ends], check=True)
-        for end in (f"p{number}", f"h{number}"):
-            subprocess.run(["ip", "-n", path.name, "link", "set", end, "up"], check=True)
-    with ExitStack() as stack:
-        datapath = stack.enter_context(Datapath("br0", bpffs, read_stub(), RUNTIME()))
-        yield Rig(path, datapath)
+    links = [f"link add p{number} type veth peer name h{number}" for number in (1, 2)]
+    links += [f"link set {end} up" for end in ("p1", "h1", "p2", "h2")]
+    subprocess.run(["ip", "-n", path.name, "-batch", "-"], input="\n".join(links), text=True, check=True)
+    return path
+
+
+@pytest.fixture
+def rig(bpffs: Path, cables: Path) -> Iterator[Rig]:
+    with Datapath("br0", bpffs, read_stub(), RUNTIME()) as datapath:
+        yield Rig(cables, datapath)
+        datapath.remove()
+
+
+@pytest.fixture
+def attached_rig(bpffs: Path, cables: Path) -> Iterator[Rig]:
+    """A rig whose bridge is one of Open vSwitch's: its ports are as near to that as need be."""
+    with Datapath("br0", bpffs, read_stub(fail_open=True), RUNTIME(), attached=True) as datapath:
+        yield Rig(cables, datapath, Attachment(longest={1: 1518}))
         datapath.remove()

@@ -59,19 +59,26 @@ def error_name(answer: Message) -> str:
 
 
 class Peer:
-    """A session with a rig's bridge. `heard` is what it said unasked."""
+    """A session with a rig's bridge. `heard` is what it said unasked, `fallen_behind` how many messages it has left for
+    later."""
 
     def __init__(self, rig: Rig, roles: Roles | None = None, terms: Terms = TRUSTED) -> None:
         self._rig = rig
         self.heard: list[Message] = []
         self.backlog = 0
-        self.session = Session(rig.bridge, roles or Roles(), self._hear, lambda: self.backlog, terms=terms)
+        self.fallen_behind = 0
+        self.session = Session(
+            rig.bridge, roles or Roles(), self._hear, lambda: self.backlog, self._fall_behind, terms=terms
+        )
         assert self.ask(Hello()) == []
 
     def _hear(self, data: bytes) -> None:
         message, xid = decode(data)
         assert xid == 0
         self.heard.append(message)
+
+    def _fall_behind(self) -> None:
+        self.fallen_behind += 1
 
     def raw(self, requests: Sequence[bytes]) -> list[bytes]:
         """What the session answers to messages that arrive together."""

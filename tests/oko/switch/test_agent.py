@@ -238,6 +238,45 @@ def test_controllers_are_connected_to(rig: Rig, tmp_path: Path, secure: bool) ->
     assert [type(message) for message in heard] == [FeaturesReply] * 2
 
 
+def test_a_controller_of_another_name_is_not_spoken_to(
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path)
+    ours = authority.sign("switch")
+    theirs = {name: authority.sign(name, f"DNS:{name}.example") for name in ("first", "second")}
+    ports = {name: free_port() for name in theirs}
+
+    async def body(_agent: Agent) -> None:
+        async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await connected(reader, writer)
+            greeted.set()
+
+        async def refuse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            raise AssertionError("it is spoken to")
+
+        greeted = asyncio.Event()
+        servers = [
+            await asyncio.start_server(how, HOST, ports[name], ssl=theirs[name].context(server=True))
+            for name, how in (("first", control), ("second", refuse))
+        ]
+        await greeted.wait()
+        while not any("ismatch" in record.message for record in caplog.records):
+            await asyncio.sleep(0.001)
+        for server in servers:
+            server.close()
+
+    serve(
+        rig,
+        tmp_path / "mgmt",
+        body,
+        connections=[{"endpoint": f"ssl:{HOST}:{port}", "peer_name": "first.example"} for port in ports.values()],
+        tls={name: getattr(ours, name) for name in ("private_key", "certificate", "ca_certificate")},
+    )
+    (said,) = [record.message for record in caplog.records if "CERTIFICATE" in record.message]
+    assert said.startswith(f"ssl:{HOST}:{ports['second']}: not connected: ")
+    assert "first.example" in said
+
+
 def test_more_peers_than_may_connect(rig: Rig, tmp_path: Path) -> None:
     async def body(_agent: Agent) -> None:
         first = await connected(*await asyncio.open_unix_connection(tmp_path / "other"))

@@ -5,9 +5,10 @@ import logging
 import pytest
 
 from ofext.constants import Role
-from ofext.extension import LoadFlag, MapUpdate, Observe, ProgramUnload
+from ofext.extension import LoadFlag, MapDumpRequest, MapUpdate, Observe, ProgramUnload
 from ofext.load import chunks
 from ofext.messages import Message, RoleRequest
+from ofext.multipart import MultipartRequest
 from oko.errors import OkoError, UnknownProgram
 from oko.switch.audit import PERIOD, SHOWN, Audit
 from oko.switch.logs import FIELDS
@@ -88,12 +89,16 @@ def test_of_many_refusals_the_number_is_said(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.needs_bpf
 def test_who_may_not_load_is_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     assert Peer(rig, terms=Terms("a stranger")).refusals(LOAD) == ["bad-request/eperm"]
+    assert Peer(rig, terms=Terms("a stranger")).refusals(MultipartRequest(MapDumpRequest(7, 0, "flows"))) == [
+        "bad-request/eperm"
+    ]
     slave = Peer(rig, terms=Terms("a slave", may_load=True))
     slave.ask(RoleRequest(Role.SLAVE, 1))
     assert slave.refusals(LOAD, ProgramUnload(7)) == ["bad-request/is-slave"] * 2
     said = [record.message for record in caplog.records]
     assert said[0].startswith(f"a stranger: load: {PROGRAM}: ProgramLoad: connections of this endpoint may not load")
-    assert said[1:] == [
+    assert said[1].startswith("a stranger: MapDumpRequest: program 7, map flows: MapDumpRequest: ")
+    assert said[2:] == [
         f"a slave: load: {PROGRAM}: a slave may not send ProgramLoad",
         "a slave: unload: program 7: a slave may not send ProgramUnload",
     ]

@@ -6,6 +6,7 @@ from ofext.bundles import BundleAdd, BundleCommand, BundleControl, BundleError
 from ofext.messages import BarrierReply, BarrierRequest, FlowMod, Message, decode, encode, header
 from oko.switch import bundles
 from oko.switch.bundles import Bundles
+from oko.switch.limits import Limits
 from tests.oko.switch.conftest import Rig
 from tests.oko.switch.peer import Peer, add, add_group, add_meter, delete, error_name
 
@@ -100,6 +101,16 @@ def test_a_bundle_fails_whole(rig: Rig, bundler: Bundler, peer: Peer) -> None:
     assert (second[0], error_name(second[1])) == (5, "bundle-failed/msg-failed")
     assert len(rig.bridge.tables) == 1
     assert bundler.control(COMMIT) == ["bundle-failed/bad-id"]
+
+
+def test_a_bundle_beyond_the_limit_of_rules(rig: Rig, bundler: Bundler, peer: Peer) -> None:
+    rig.bridge.limits = Limits(rules=2)
+    assert peer.ask(SIMPLE, add("in_port=2,actions=drop")) == []
+    assert bundler.control(OPEN) == []
+    for message in (delete("in_port=2"), add("arp,actions=drop"), add("ip,actions=drop")):
+        assert bundler.put(message) == []
+    assert bundler.control(COMMIT) == ["flow-mod-failed/table-full", "bundle-failed/msg-failed"]
+    assert len(rig.bridge.tables) == 2
 
 
 def test_what_is_wrong_by_itself_is_said_at_once(rig: Rig, bundler: Bundler) -> None:

@@ -12,6 +12,7 @@ import pytest
 from ofext.extension import (
     DropListReply,
     DropListRequest,
+    FilterRulesShow,
     ImageReply,
     ImageRequest,
     LoadFlag,
@@ -37,7 +38,7 @@ from ofext.extension import (
 from ofext.load import chunks
 from ofext.messages import BarrierReply, BarrierRequest, ExperimenterError, Message
 from ofext.multipart import MultipartRequest
-from oko.flow.drop import Drop
+from oko.flow.drop import OF_ATTACHED, Drop
 from oko.flow.text import parse_rule
 from oko.switch.wire_match import write_match
 from tests.oko.switch.conftest import Compile, Rig
@@ -142,12 +143,16 @@ def test_observers_come_and_go(loaded: Peer) -> None:
     assert observers(loaded) == (ObserverEntry(0, second),)
 
 
+def test_filter_rules_are_shown_to_everybody(loaded: Peer) -> None:
+    assert loaded.ask(FilterRulesShow(), BarrierRequest()) == [BarrierReply()]
+
+
 def test_drops_are_listed_by_reason(rig: Rig, peer: Peer) -> None:
     rig.attach()
     rig.send("h1", "02:00:00:00:00:02", 3)
     body = peer.report(DropListRequest())
     assert isinstance(body, DropListReply)
-    assert len(body.entries) == len(Drop) + 2
+    assert len(body.entries) == len(Drop) - len(OF_ATTACHED) + 2
     assert {drop.reason: drop.packets for drop in body.entries if drop.packets} == {"miss": 3}
 
 

@@ -9,7 +9,22 @@ import pytest
 from ofext import instructions as wire
 from ofext.bundles import ONF, BundleAdd, BundleCommand, BundleControl
 from ofext.constants import MULTIPART_MORE, NO_BUFFER, PORT_ANY, PacketInReason, PortConfig, PortReason, PortState, Role
-from ofext.extension import EXPERIMENTER, EventSubscribe, MapDelete, MapUpdate, Observe, ProgramUnload, Unobserve
+from ofext.extension import (
+    EXPERIMENTER,
+    EventListRequest,
+    EventSubscribe,
+    MapDelete,
+    MapDumpRequest,
+    MapKey,
+    MapListRequest,
+    MapLookupRequest,
+    MapUpdate,
+    Observe,
+    ObserverListRequest,
+    ProgramListRequest,
+    ProgramUnload,
+    Unobserve,
+)
 from ofext.instructions import ApplyActions, GotoTable, Meter, Output, SetQueue, UnknownAction
 from ofext.load import chunks
 from ofext.messages import (
@@ -52,6 +67,7 @@ from ofext.multipart import (
     DescRequest,
     ExperimenterBody,
     FlowStatsRequest,
+    MultipartReply,
     MultipartRequest,
     PortStatsRequest,
     QueueStatsRequest,
@@ -60,13 +76,15 @@ from ofext.multipart import (
     UnknownBody,
 )
 from ofext.oxm import Oxm
+from oko.flow import action as flow
 from oko.flow.action import CONTROLLER
 from oko.flow.rule import Command
 from oko.flow.rule import FlowMod as Change
-from oko.flow.text import parse_rule
+from oko.flow.text import parse_rule, parse_selection
+from oko.switch.encodings import Encodings
 from oko.switch.limits import Limits
 from oko.switch.roles import UNKNOWN_GENERATION, Roles
-from oko.switch.session import BACKLOG_LIMIT, Session
+from oko.switch.session import BACKLOG_LIMIT, PROMPT_LIMIT, Session
 from oko.switch.terms import Terms
 from oko.switch.wire import write_flow_mod
 from oko.switch.wire_match import write_match
@@ -345,6 +363,21 @@ def test_limits_of_programs(rig: Rig, peer: Peer, counting: Compile) -> None:
     assert Peer(rig).refusals(*chunks(1, "", elf)) == ["limit-exceeded"]
 
 
+def test_a_limit_of_rules(rig: Rig, peer: Peer) -> None:
+    rig.bridge.limits = Limits(rules=3)
+    flows = ("in_port=1,actions=drop", "table=1,in_port=1,actions=drop", "in_port=2,actions=drop")
+    one_more = add("priority=9,arp,actions=drop")
+    assert peer.ask(*map(add, flows)) == []
+    assert peer.refusals(one_more, add("table=9,actions=drop")) == ["flow-mod-failed/table-full"] * 2
+    # In the place of a rule, when there is room again, and changes of what is there.
+    assert peer.ask(add("in_port=1,actions=output:2"), delete("in_port=2"), one_more) == []
+    assert peer.ask(write_flow_mod(Change(Command.MODIFY, parse_rule("actions=output:1")))) == []
+    assert len(peer.flows()) == 3
+    rig.bridge.limits = Limits(rules=2)
+    assert peer.refusals(add("tcp,actions=drop")) == ["flow-mod-failed/table-full"], "which there were before"
+    assert len(peer.flows()) == 3
+
+
 def test_the_right_to_load(rig: Rig, counting: Compile) -> None:
     stranger = Peer(rig, terms=Terms("a stranger"))
     observer = write_match(parse_rule("filter_prog=1,actions=drop").match)
@@ -356,9 +389,26 @@ def test_the_right_to_load(rig: Rig, counting: Compile) -> None:
         Observe(0, observer),
         Unobserve(0, observer),
         BundleAdd(1, 0, encode(Observe(0, observer), 7)),
-        EventSubscribe(1, "packets"),
     )
     assert stranger.refusals(*requests) == ["bad-request/eperm"] * len(requests)
+
+
+def test_the_right_to_read(rig: Rig, counting: Compile) -> None:
+    rig.load(counting())
+    stranger, reader = Peer(rig, terms=Terms("a stranger")), Peer(rig, terms=Terms("a reader", may_read=True))
+    requests = (
+        MultipartRequest(MapDumpRequest(1, 0, "seen")),
+        MultipartRequest(MapLookupRequest(1, "seen", (MapKey(bytes(4)),))),
+        EventSubscribe(1, "seen"),
+    )
+    assert stranger.refusals(*requests) == ["bad-request/eperm"] * len(requests)
+    dumped, found, refused = reader.ask(*requests)
+    assert isinstance(dumped, MultipartReply)
+    assert isinstance(found, MultipartReply)
+    assert error_name(refused) == "bad-map-access", "it is no ring buffer"
+    for told in (ProgramListRequest(), MapListRequest(), ObserverListRequest(), EventListRequest()):
+        assert stranger.report(told) == reader.report(told)
+    assert reader.refusals(ProgramUnload(1)) == ["bad-request/eperm"]
 
 
 @pytest.mark.parametrize("datapath_id", [0, 1, (1 << 64) - 1])
@@ -431,6 +481,10 @@ def packet_ins(peer: Peer) -> list[PacketIn]:
     return [message for message in peer.heard if isinstance(message, PacketIn)]
 
 
+def removed(peer: Peer) -> list[FlowRemoved]:
+    return [message for message in peer.heard if isinstance(message, FlowRemoved)]
+
+
 def test_packets_come_with_the_cookie_of_their_rule(rig: Rig, peer: Peer) -> None:
     rig.attach()
     rules = "cookie=7,priority=0,actions=CONTROLLER", "cookie=8,dl_dst=02:00:00:00:00:02,actions=CONTROLLER"
@@ -467,6 +521,8 @@ def test_a_slow_reader_loses_packets_and_nothing_else(rig: Rig, peer: Peer, capl
     assert peer.ask(add(f"send_flow_rem,{SIMPLE}")) == []
     peer.backlog = BACKLOG_LIMIT + 1
     assert peer.ask(packet_out(Output(CONTROLLER)), packet_out(Output(CONTROLLER)), delete("")) == []
+    assert peer.heard == []
+    peer.session.catch_up(1)
     assert [type(message) for message in peer.heard] == [FlowRemoved]
     peer.backlog = BACKLOG_LIMIT
     assert peer.ask(packet_out(Output(CONTROLLER))) == []
@@ -475,6 +531,52 @@ def test_a_slow_reader_loses_packets_and_nothing_else(rig: Rig, peer: Peer, capl
     with caplog.at_level(logging.WARNING):
         peer.session.close()
     assert "2 packet-ins were dropped" in caplog.text
+
+
+def test_rules_that_go_are_told_of_later_to_a_slow_reader(rig: Rig, peer: Peer) -> None:
+    assert (
+        peer.ask(*(add(f"send_flow_rem,cookie={number},priority={number},arp,actions=drop") for number in range(1, 6)))
+        == []
+    )
+    peer.backlog = PROMPT_LIMIT
+    assert peer.ask(delete("cookie=1/-1")) == []
+    assert ([told.cookie for told in removed(peer)], peer.session.is_late, peer.fallen_behind) == ([1], False, 0)
+    peer.backlog = PROMPT_LIMIT + 1
+    assert peer.ask(*(delete(f"cookie={number}/-1") for number in (3, 2, 5))) == []
+    peer.backlog = 0
+    # What can be done without stays behind, and a rule that goes now waits behind the others.
+    assert peer.ask(packet_out(Output(CONTROLLER)), delete("cookie=4/-1")) == []
+    assert (len(peer.heard), peer.session.is_late, peer.session.lost_packet_ins, peer.fallen_behind) == (1, True, 1, 4)
+    peer.session.catch_up(3)
+    assert ([told.cookie for told in removed(peer)], peer.session.is_late) == ([1, 3, 2, 5], True)
+    peer.session.catch_up(3)
+    assert ([told.cookie for told in removed(peer)], peer.session.is_late) == ([1, 3, 2, 5, 4], False)
+    assert peer.ask(packet_out(Output(CONTROLLER))) == []
+    assert len(packet_ins(peer)) == 1
+
+
+def test_a_peer_that_is_behind_by_more_rules_than_there_may_be(rig: Rig, peer: Peer) -> None:
+    assert peer.ask(*(add(f"send_flow_rem,priority={number},arp,actions=drop") for number in range(4))) == []
+    rig.bridge.limits = Limits(rules=3)
+    peer.backlog = PROMPT_LIMIT + 1
+    for number in range(4):
+        assert not peer.session.is_lost
+        assert peer.ask(write_flow_mod(parse_selection(f"priority={number},arp", strict=True))) == []
+    assert peer.session.is_lost
+
+
+def test_peers_share_what_they_are_told(rig: Rig) -> None:
+    encodings, heard = Encodings(), list[bytes]()
+    sessions = [Session(rig.bridge, Roles(), heard.append, encodings=encodings) for _ in range(4)]
+    for session, hello in zip(sessions, (Hello(), Hello(), Hello((), 1), Hello((), 1)), strict=True):
+        assert list(session.receive([encode(hello, 1)])) == []
+    rig.bridge.packet_out((flow.Output(CONTROLLER),), FRAME, 1)
+    newer, same, older, alike = heard
+    assert newer is same
+    assert older is alike
+    assert (newer[0], older[0]) == (4, 1)
+    for session in sessions:
+        session.close()
 
 
 def test_rules_that_go_are_told_of_before_the_barrier(rig: Rig) -> None:

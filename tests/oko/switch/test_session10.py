@@ -70,6 +70,7 @@ from oko.flow.change import Change as AnyChange
 from oko.flow.rule import Command
 from oko.flow.rule import FlowMod as Change
 from oko.flow.text import parse_rule
+from oko.switch.limits import Limits
 from oko.switch.roles import Roles
 from oko.switch.session import Session
 from oko.switch.wire10_match import write_nxm
@@ -178,6 +179,18 @@ def test_adds_modifies_deletes(peer: Peer10) -> None:
     assert peer.flows() == [(0, 7, 9), (3, 8, 9)]
     assert peer.ask(FlowMod(Match(), 0, 3)) == []
     assert peer.flows() == []
+
+
+def test_a_limit_of_rules(peer: Peer10) -> None:
+    peer.rig.bridge.limits = Limits(rules=1)
+    assert peer.ask(NxmFlowMod(5, 1, match=write_nxm(match("in_port=1")))) == [], "a modify that adds"
+    one_more = NxmFlowMod(5, 1, match=write_nxm(match("in_port=2")))
+    assert peer.refusal(one_more) == ERRORS["flow-mod-failed/table-full"]
+    assert peer.ask(NxmFlowMod(6, 1, match=write_nxm(match("in_port=1")))) == []
+    assert [cookie for _, _, cookie in peer.flows()] == [6]
+    body = peer.report(TableStatsRequest())
+    assert isinstance(body, TableStatsReply)
+    assert {table.max_entries for table in body.entries} == {1}
 
 
 def test_what_is_told_of_flows(peer: Peer10) -> None:

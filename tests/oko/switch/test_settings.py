@@ -10,7 +10,7 @@ from oko.errors import SettingsError
 from oko.switch.endpoint import Address, Endpoint
 from oko.switch.local import LocalSpec
 from oko.switch.port import PortSpec
-from oko.switch.settings import Settings, read_settings
+from oko.switch.settings import AttachSettings, ConnectionSettings, Settings, read_settings
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "okod.md"
 
@@ -51,7 +51,10 @@ def test_the_file_of_the_manual(tmp_path: Path) -> None:
         "ptcp:6653:127.0.0.1",
         "ssl:controller.example:6653",
     ]
-    assert [item.may_load for item in settings.connections] == [False, True]
+    assert [(item.may_load, item.reads, item.peer_name) for item in settings.connections] == [
+        (False, False, None),
+        (True, True, "controller.example"),
+    ]
     assert settings.tls is not None
     assert settings.tls.files.certificate == Path("/etc/oko/cert.pem")
     assert settings.metrics == Address("127.0.0.1", 9653)
@@ -61,14 +64,17 @@ def test_the_manual_names_every_setting_and_its_default() -> None:
     rows = dict(re.findall(r"^\| `([a-z_.\[\]]+)` \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE))
     names: dict[str, object] = {}
     for name, field in Settings.model_fields.items():
-        section = name in ("log", "limits", "tls")
+        section = name in ("log", "limits", "tls", "attach")
         if section and field.default is not None:
             names |= {f"{name}.{inner}": value for inner, value in field.default}
+        elif name == "attach":
+            names |= {f"attach.{inner}": found.default for inner, found in AttachSettings.model_fields.items()}
         elif section:
             names |= dict.fromkeys(("tls.private_key", "tls.certificate", "tls.ca_certificate"))
         elif name != "connections":
             names[name] = None if field.is_required() else field.default
-    names |= {"connections[].endpoint": None, "connections[].may_load": False}
+    for name, field in ConnectionSettings.model_fields.items():
+        names[f"connections[].{name}"] = None if field.is_required() else field.default
     shown = {
         name: default.strip().strip("`").replace(",", "")
         for name, default in rows.items()
@@ -100,6 +106,8 @@ def test_options_override_the_file(tmp_path: Path) -> None:
         pytest.param(
             '[[connections]]\nendpoint = "ptcp:"\nmay_load = 1', "connections.0.may_load: 1: ", id="1 for true"
         ),
+        pytest.param("[attach]\n[ports]\np1 = 1", "ports, local and dpid are Open vSwitch's", id="attached ports"),
+        pytest.param('[attach]\nmode = "x"', "attach.mode: 'x': input should be 'proxy' or 'listen'", id="mode"),
         pytest.param("[ports]\np1 = 0", "ports.0: 'p1=0' is no port", id="port"),
         pytest.param('dpid = "1"', "dpid: '1': input should be a valid integer", id="text for a number"),
         pytest.param("dpid = 18446744073709551616", "dpid: 18446744073709551616: ", id="beyond 64 bits"),
@@ -122,6 +130,26 @@ def test_options_override_the_file(tmp_path: Path) -> None:
             "two connections have the same endpoint: ptcp:1:127.0.0.1",
             id="twice",
         ),
+        pytest.param(
+            '[[connections]]\nendpoint = "pssl:"\nmay_load = true\nmay_read = false',
+            "connections.0: pssl:6653:127.0.0.1: may_load without may_read",
+            id="loads and does not read",
+        ),
+        pytest.param(
+            '[[connections]]\nendpoint = "pssl:"\npeer_name = "a"',
+            "connections.0: pssl:6653:127.0.0.1: peer_name is for the controllers of ssl only",
+            id="name of whoever comes",
+        ),
+        pytest.param(
+            '[[connections]]\nendpoint = "tcp:a"\npeer_name = "a"',
+            "connections.0: tcp:a:6653: peer_name is for the controllers of ssl only",
+            id="name in clear",
+        ),
+        pytest.param(
+            '[[connections]]\nendpoint = "ssl:a"\npeer_name = "a b"',
+            "connections.0: ssl:a:6653: peer_name 'a b' is no name of a host",
+            id="no name",
+        ),
         pytest.param("= 1", "no TOML: Invalid statement (at line 2, column 1)", id="no TOML"),
     ],
 )
@@ -130,6 +158,23 @@ def test_what_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(path, {})
     assert str(caught.value).startswith(f"{path}: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("said", "reads"),
+    [
+        pytest.param({"endpoint": "ptcp:"}, False, id="in clear"),
+        pytest.param({"endpoint": "tcp:a"}, False, id="in clear to a controller"),
+        pytest.param({"endpoint": "ptcp:", "may_read": True}, True, id="in clear, told to"),
+        pytest.param({"endpoint": "ptcp:", "may_load": True}, True, id="who loads"),
+        pytest.param({"endpoint": "pssl:"}, True, id="TLS"),
+        pytest.param({"endpoint": "ssl:a"}, True, id="TLS to a controller"),
+        pytest.param({"endpoint": "pssl:", "may_read": False}, False, id="TLS, told not to"),
+        pytest.param({"endpoint": "punix:/a"}, True, id="Unix socket"),
+    ],
+)
+def test_who_reads(said: dict[str, Any], reads: bool) -> None:
+    assert ConnectionSettings(**said).reads == reads
 
 
 def test_every_fault_is_in_the_details(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_what_tables_have_counted_stays_when_rules_go(rig: Rig, peer: Peer) -> N
 
 
 def test_table_features(peer: Peer) -> None:
-    assert peer.report(TableFeaturesRequest()) == TableFeaturesReply(table_features())
+    assert peer.report(TableFeaturesRequest()) == TableFeaturesReply(table_features(2_000_000))
 
 
 def test_groups(rig: Rig, peer: Peer) -> None:

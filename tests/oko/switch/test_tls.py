@@ -17,10 +17,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     return Authority(tmp_path_factory.mktemp("tls")).sign("switch")
 
 
-def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
-    """A handshake between the two and its version. Raises SSLError."""
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str = "a.example") -> str | None:
+    """A handshake between the two and its version; the client has connected to `host`. Raises SSLError."""
     ends = [ssl.MemoryBIO() for _ in range(2)]
-    there = client.wrap_bio(ends[0], ends[1], server_hostname="a.example")
+    there = client.wrap_bio(ends[0], ends[1], server_hostname=host)
     here = server.wrap_bio(ends[1], ends[0], server_side=True)
     done: set[ssl.SSLObject] = set()
     while len(done) < 2:
@@ -52,6 +52,32 @@ def test_a_peer_without_a_certificate_is_refused(files: TlsFiles) -> None:
     client.check_hostname = False
     with pytest.raises(ssl.SSLError, match="did not return a certificate"):
         shake_hands(files.context(server=True), client)
+
+
+@pytest.mark.parametrize(
+    ("others", "host", "believed"),
+    [
+        pytest.param((), "controller", True, id="common name"),
+        pytest.param((), "a.example", False, id="another common name"),
+        pytest.param(("DNS:b.example", "DNS:a.example"), "a.example", True, id="alternative name"),
+        pytest.param(("DNS:*.b.example",), "a.b.example", True, id="wildcard"),
+        pytest.param(("DNS:a.example",), "b.example", False, id="another alternative name"),
+        pytest.param(("DNS:a.example",), "controller", False, id="common name behind an alternative name"),
+        pytest.param(("IP:127.0.0.1",), "127.0.0.1", True, id="address"),
+        pytest.param(("IP:127.0.0.1",), "127.0.0.2", False, id="another address"),
+    ],
+)
+def test_the_name_of_a_peer(tmp_path: Path, others: tuple[str, ...], host: str, believed: bool) -> None:
+    authority = Authority(tmp_path)
+    ours, theirs = authority.sign("switch"), authority.sign("controller", *others)
+    server = theirs.context(server=True)
+    assert shake_hands(server, ours.context(server=False), host), "without a look at names"
+    client = ours.context(server=False, named=True)
+    if believed:
+        assert shake_hands(server, client, host)
+    else:
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"[Mm]ismatch"):
+            shake_hands(server, client, host)
 
 
 @pytest.mark.parametrize("stranger", ["client", "server"])
