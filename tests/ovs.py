@@ -60,8 +60,9 @@ class Vswitch:
 
     @property
     def control(self) -> Path:
-        """The socket that ovs-appctl speaks to ovs-vswitchd by."""
-        return self.directory / "switch.ctl"
+        """The socket that ovs-appctl speaks to ovs-vswitchd by, as long as that runs."""
+        assert self._switch is not None
+        return self.directory / f"ovs-vswitchd.{self._switch.pid}.ctl"
 
     def management(self, bridge: str) -> Path:
         """The bridge's socket for OpenFlow."""
@@ -100,7 +101,7 @@ class Vswitch:
 
     def start_switch(self) -> None:
         """Ready when it has made what the database says."""
-        options = ("--disable-system", f"--unixctl={self.control}", *self._options)
+        options = ("--disable-system", "--pidfile", *self._options)
         self._switch = self._start("ovs-vswitchd", *options, self.remote)
         # ovs-vsctl waits until the daemon has taken up a change, and this is one.
         self.vsctl("set", "Open_vSwitch", ".", f"external_ids:process={self._switch.pid}")

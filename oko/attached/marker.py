@@ -10,15 +10,15 @@ import asyncio
 import itertools
 from typing import Final
 
-from ofext.instructions import ApplyActions, ExperimenterAction
-from ofext.messages import FlowMod, PacketIn
+from ofext.instructions import ExperimenterAction
+from ofext.messages import PacketIn
 from oko.attached import shim
+from oko.attached.continuation import id_rule
+from oko.attached.shim_id import MARKER
 from oko.attached.upstream import CONTROLLER_ID, TABLE, Upstream
 from oko.errors import AttachError
 from oko.kernel.inject import run_through
 
-SHIM_ID: Final = shim.IDS[-1]
-"""The id of all markers. No rule is continued by it."""
 _NICIRA: Final = 0x00002320
 _CONTROLLER: Final = 20  # NXAST_CONTROLLER of nicira-ext.h
 _ACTION: Final = 1  # OFPR_ACTION
@@ -32,15 +32,14 @@ _PADDING: Final = 60 - shim.SIZE - 8
 """Bytes that make the frame one of the shortest that Ethernet has."""
 
 
-def rule(port: int) -> FlowMod:
-    """The flow_mod that adds the rule for the markers of a port."""
-    content = _CONTROLLER.to_bytes(2, "big") + b"\xff\xff" + CONTROLLER_ID.to_bytes(2, "big") + bytes((_ACTION, 0))
-    return FlowMod(
-        cookie=shim.OWN_COOKIE,
-        priority=shim.PRIORITY,
-        match=shim.match(SHIM_ID, port=port),
-        instructions=(ApplyActions((ExperimenterAction(_NICIRA, content),)),),
-    )
+_TO_OKOD: Final = _CONTROLLER.to_bytes(2, "big") + b"\xff\xff" + CONTROLLER_ID.to_bytes(2, "big") + bytes((_ACTION, 0))
+
+RULE: Final = id_rule(MARKER, (ExperimenterAction(_NICIRA, _TO_OKOD),))
+"""Adds the rule for markers, which come in as any shim does: by a port that has a `port_rule`."""
+
+
+PASSING: Final = bytes.fromhex("b700000002000000 9500000000000000")
+"""The XDP program of markers, which passes every frame: r0 = XDP_PASS; exit."""
 
 
 class Marker:
@@ -52,11 +51,11 @@ class Marker:
         self._numbers = itertools.count()
 
     async def drain(self, ifindex: int) -> None:
-        """Return when Open vSwitch has decided every frame that the interface has received so far. Its port must have
-        the `rule`. To be called in the namespace of the interface. Raises AttachError when no marker comes back;
-        PortError when there is no such interface; KernelError."""
+        """Return when Open vSwitch has decided every frame that the interface has received so far. There must be the
+        RULE, and one for the port. To be called in the namespace of the interface. Raises AttachError when no marker
+        comes back; PortError when there is no such interface; KernelError."""
         for _ in range(_FRAMES):
-            frame = shim.frame(SHIM_ID, next(self._numbers).to_bytes(8, "big") + bytes(_PADDING))
+            frame = shim.frame(MARKER, next(self._numbers).to_bytes(8, "big") + bytes(_PADDING))
             await self._send(frame, ifindex)
 
     async def _send(self, frame: bytes, ifindex: int) -> None:

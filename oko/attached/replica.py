@@ -36,13 +36,11 @@ DATABASE: Final = "Open_vSwitch"
 SETTINGS: Final = settings()
 _FAILED: Final = -1
 """The ofport of an interface that could not be opened."""
-_RARELY: Final = "external_ids"
-"""A column that every table has, and that says nothing here."""
 
 
 def open_replica(remote: str, schema: Mapping[str, Any]) -> Idl:
     """A copy of the columns that a description is made of, as far as this version of the database has them, and of the
-    tables that they refer to."""
+    tables that they refer to one column: of those it only matters that there are rows."""
     helper = SchemaHelper(schema_json=schema)
     tables = schema["tables"]
     for table, needed in NEEDED.items():
@@ -52,7 +50,7 @@ def open_replica(remote: str, schema: Mapping[str, Any]) -> Idl:
         for name in present:
             for other in _referred(tables[table]["columns"][name]["type"]):
                 if other not in NEEDED:
-                    helper.register_columns(other, [_RARELY])
+                    helper.register_columns(other, [min(tables[other]["columns"])])
     return Idl(remote, helper, leader_only=False)
 
 

@@ -22,14 +22,15 @@ def control_socket(rundir: Path) -> Path:
 
 
 class Unixctl:
-    """The control socket at `path`."""
+    """The control socket at `path`, or the one that ovs-vswitchd has at the moment, if that is its run directory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def command(self, name: str, *words: str) -> str:
         """What ovs-vswitchd answers, without the last line's end. Raises AttachError when it refuses, or is gone."""
-        answer: str = await call(self._path, name, *words)
+        path = control_socket(self._path) if self._path.is_dir() else self._path
+        answer: str = await call(path, name, *words)
         return answer.rstrip("\n")
 
     async def wait_for_dump(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ofext.instructions import ApplyActions
-from ofext.messages import Experimenter, FlowMod, Message, PacketIn, SetConfig
+from ofext.messages import Experimenter, FlowMod, Message, PacketIn, PortStatus, SetConfig
 from ofext.monitor import (
     DeletedReason,
     FlowMonitor,
@@ -21,10 +21,11 @@ from ofext.monitor import (
     FlowUpdates,
     MonitorFlag,
 )
-from ofext.multipart import MultipartReply, MultipartRequest
+from ofext.multipart import MultipartReply, MultipartRequest, ReplyBody, RequestBody
 from oko.attached import shim
 from oko.attached.management import Management
 from oko.attached.plain import Change, PlainRules
+from oko.attached.port_settings import PortSettings, require_usual_fragments
 from oko.attached.unixctl import Unixctl
 from oko.errors import AttachError, OkoError
 
@@ -80,20 +81,26 @@ class Lost:
     reason: str
 
 
-Event = Followed | Changed | Paused | Resumed | Lost
+@dataclass(frozen=True, slots=True)
+class PortsSet:
+    """`Upstream.ports` withholds others than before."""
+
+
+Event = Followed | Changed | Paused | Resumed | Lost | PortsSet
 
 
 class Upstream:
     """To the management socket at `path`, of the ovs-vswitchd whose control socket is `control`.
 
-    `tell` is called with every event, in the event loop, in the order in which Open vSwitch made the changes. `own` are
-    the flow_mods that add Oko's own rules: they are sent, in one bundle, whenever the connection has been made; whoever
-    changes the rules by `change` keeps this up to date. `rules` are those that are known.
+    `tell` is called with every event, in the event loop, in the order in which Open vSwitch made the changes. `own`
+    gives the flow_mods that put Oko's own rules in place, which are sent, in one bundle, whenever the connection has
+    been made. `rules` are those that are known, and `ports` their settings.
     """
 
     def __init__(self, path: Path, control: Unixctl, tell: Callable[[Event], None]) -> None:
-        self.own: tuple[FlowMod, ...] = (shim.DROP,)
+        self.own: Callable[[], Sequence[FlowMod]] = lambda: (shim.DROP,)
         self.rules = PlainRules()
+        self.ports = PortSettings()
         self._begun = False
         self._paused = False
         self._path = path
@@ -127,10 +134,12 @@ class Upstream:
     async def _begin(self, ended: Callable[[str], None]) -> None:
         """Connect, put Oko's own rules in place, and learn all others. Raises OkoError."""
         self._management = management = await Management.connect(self._path, self._hear, ended)
+        await require_usual_fragments(management)
         management.send(Experimenter(_NICIRA, _SET_CONTROLLER_ID, bytes(6) + CONTROLLER_ID.to_bytes(2, "big")))
         # Without it Open vSwitch sends nothing unasked by this socket.
         management.send(SetConfig(miss_send_len=_MISS_SEND_LEN))
-        await management.change(self.own)
+        await self.ports.begin(management)
+        await management.change(self.own())
         monitor = FlowMonitor(1, _MONITORED, table_id=TABLE)
         management.send(MultipartRequest(FlowMonitorRequest((monitor,))))
         await management.barrier()
@@ -174,6 +183,9 @@ class Upstream:
                 self._paused = False
                 if self._begun:
                     self._tell(Resumed())
+            case PortStatus():
+                if self.ports.hear(message) and self._begun:
+                    self._tell(PortsSet())
             case PacketIn():
                 for hear in self._packet_ins:
                     hear(message)
@@ -193,6 +205,10 @@ class Upstream:
     async def change(self, messages: Sequence[Message]) -> None:
         """Change Oko's own rules, all at once or, with RemoteError, not at all. Raises AttachError."""
         await self._connected().change(messages)
+
+    async def report(self, body: RequestBody) -> ReplyBody:
+        """The answer to a multipart request. Raises RemoteError, AttachError."""
+        return await self._connected().report(body)
 
     async def settle(self) -> None:
         """Return when no packet that comes in from now on is decided by what the rules were before: a barrier does not

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import click
 
 from ofext.constants import PortState
-from ofext.extension import DropListReply, DropListRequest, RunTimeFlag, RunTimeReply, RunTimeRequest
+from ofext.extension import (
+    AttachmentFlag,
+    AttachmentReply,
+    AttachmentRequest,
+    Concern,
+    DropListReply,
+    DropListRequest,
+    RunTimeFlag,
+    RunTimeReply,
+    RunTimeRequest,
+)
 from ofext.multipart import Port, PortDescReply, PortDescRequest
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.switch.removal import remove_bridge
 
 
 @click.group()
-@common_options
+@client_options
 def bridge() -> None:
     """List and delete bridges."""
 
 
 @bridge.command("list")
-@common_options
+@client_options
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -57,7 +67,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
 
 @bridge.command("show")
-@common_options
+@client_options
 @click.argument("bridge")
 @json_option
 @click.pass_obj
@@ -70,6 +80,7 @@ def show(invocation: Invocation, bridge: str, as_json: bool) -> None:
         ports = cast(PortDescReply, client.report(PortDescRequest())).entries
         drops = cast(DropListReply, client.report(DropListRequest())).entries
         run_time = cast(RunTimeReply, client.report(RunTimeRequest()))
+        attachment = cast(AttachmentReply, client.report(AttachmentRequest()))
     measures = bool(run_time.flags & RunTimeFlag.MEASURING)
     if as_json:
         print_json(
@@ -77,14 +88,30 @@ def show(invocation: Invocation, bridge: str, as_json: bool) -> None:
                 "ports": [{"number": port.port_no, "name": port.name, "state": _state(port)} for port in ports],
                 "drops": [{"reason": drop.reason, "packets": drop.packets, "bytes": drop.bytes} for drop in drops],
                 "run_time": {"packets": run_time.packets, "ns": run_time.run_time} if measures else None,
+                "attached": bool(attachment.flags & AttachmentFlag.ATTACHED),
+                "concerns": [
+                    {"kind": Concern(entry.kind).name.lower(), "subject": entry.subject, "reason": entry.reason}
+                    for entry in attachment.entries
+                ],
             }
         )
         return
     print_columns(("PORT", "INTERFACE", "STATE"), [(port.port_no, port.name, _state(port)) for port in ports])
     click.echo()
     print_columns(("PACKETS", "BYTES", "DROPPED"), [(drop.packets, drop.bytes, drop.reason) for drop in drops])
+    if attachment.flags & AttachmentFlag.ATTACHED:
+        click.echo("\nattached to Open vSwitch")
+    for entry in attachment.entries:
+        click.echo(f"{entry.subject}: {_CONCERNS[Concern(entry.kind)]}: {entry.reason}")
     if measures:
         click.echo(f"\nrun time per packet: {_mean(run_time)}")
+
+
+_CONCERNS: Final = {
+    Concern.BRIDGE: "no packet is continued by Open vSwitch",
+    Concern.PORT: "has no XDP",
+    Concern.FLOW: "is suspended",
+}
 
 
 def _mean(run_time: RunTimeReply) -> str:
@@ -102,7 +129,7 @@ def _state(port: Port) -> str:
 
 
 @bridge.command("del")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.pass_obj
 def delete(invocation: Invocation, bridge: str) -> None:

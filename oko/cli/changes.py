@@ -44,14 +44,21 @@ def read_lines(parse: Callable[[str], T], path: Path) -> list[T]:
     return parse_lines(parse, read_file(path).decode("utf-8", "surrogateescape").splitlines(), source)
 
 
-def send(invocation: Invocation, bridge: str, what: str, changes: Sequence[tuple[str, Message]]) -> None:
-    """Send messages, each with the text to name it by; `what` is the plural of what they are.
+def send(
+    invocation: Invocation,
+    bridge: str,
+    what: str,
+    changes: Sequence[T],
+    write: Callable[[T], Message],
+    name: Callable[[T], str],
+) -> None:
+    """Send changes, each as the message that `write` makes of it; `what` is the plural of what they are.
 
-    Raises OkoError if one is refused: one line about the first, all in the details.
+    Raises OkoError if one is refused: one line about the first, all in the details, by their `name`.
     """
     with invocation.connect(bridge) as client:
-        refusals = client.send_all([message for _, message in changes])
-    refused = [f"{text}: {error}" for (text, _), error in zip(changes, refusals, strict=True) if error is not None]
+        refusals = client.send_all(map(write, changes))
+    refused = [f"{name(change)}: {error}" for change, error in zip(changes, refusals, strict=True) if error is not None]
     if refused:
         count = f"{len(refused)} of {len(changes)} {what} refused, the first: " if len(changes) > 1 else ""
         raise OkoError(count + refused[0], details="\n".join(refused) if len(refused) > 1 else "")

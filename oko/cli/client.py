@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import select
 import socket
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import ssl
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,13 +26,16 @@ from ofext.messages import (
     encode,
 )
 from ofext.multipart import MultipartReply, MultipartRequest, ReplyBody, RequestBody, join
+from oko.cli.target import PATIENCE, connect
 from oko.errors import BridgeError, ProtocolError, RemoteError
 from oko.switch.rundir import RunDirectory
+from oko.switch.tls import TlsFiles
 
-_PATIENCE: Final = 60
-"""Seconds that a switch may be silent while an answer is due: the kernel's verifier takes some."""
-_DEFAULT_PORT: Final = 6653
 _READ_SIZE: Final = 1 << 18
+_PORTION: Final = 1024
+"""Messages that are sent at a time."""
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a connection that does not block raises when it would."""
 
 
 class Client:
@@ -44,6 +47,7 @@ class Client:
 
     def __init__(self, connection: socket.socket, target: str) -> None:
         """Take over a connected socket and exchange hellos. `target` is what messages call the switch."""
+        connection.setblocking(False)
         self._socket = connection
         self._target = target
         self._splitter = Splitter()
@@ -55,19 +59,9 @@ class Client:
             raise ProtocolError(f"{target} does not speak OpenFlow 1.3")
 
     @classmethod
-    def connect(cls, target: str, rundir: RunDirectory) -> Self:
-        """Connect to the bridge called `target`, or as ovs-ofctl does to ``tcp:HOST[:PORT]`` or ``unix:PATH``.
-
-        Raises BridgeError when there is no such bridge, or nobody listens.
-        """
-        method, _, place = target.partition(":")
-        match method:
-            case "tcp":
-                connection = _connect_tcp(target, place)
-            case "unix":
-                connection = _connect_unix(target, Path(place))
-            case _:
-                connection = _connect_bridge(target, rundir)
+    def connect(cls, target: str, rundir: RunDirectory, tls: TlsFiles | None = None) -> Self:
+        """Connect to a switch, and raise, as `oko.cli.target.connect`."""
+        connection = connect(target, rundir, tls)
         try:
             return cls(connection, target)
         except BaseException:
@@ -99,18 +93,23 @@ class Client:
             if refusal is not None:
                 raise refusal
 
-    def send_all(self, messages: Sequence[Message]) -> list[RemoteError | None]:
-        """Send messages whose success is silent, all at once, and wait until they are done; for each what the switch
-        refused it for, None if it did not."""
-        xids = {next(self._xids): index for index in range(len(messages))}
-        barrier = next(self._xids)
-        requests = [encode(message, xid) for xid, message in zip(xids, messages, strict=True)]
-        self._transmit(b"".join([*requests, encode(BarrierRequest(), barrier)]))
-        refusals: list[RemoteError | None] = [None] * len(messages)
+    def send_all(self, messages: Iterable[Message]) -> list[RemoteError | None]:
+        """Send messages whose success is silent, and wait until they are done; for each what the switch refused it for,
+        None if it did not. They are taken as they are sent, so that the switch has something to do meanwhile."""
+        first = following = next(self._xids)
+        remaining = iter(messages)
+        while some := list(itertools.islice(remaining, _PORTION)):
+            requests = []
+            for message in some:
+                requests.append(encode(message, following))
+                following = next(self._xids)
+            self._transmit(b"".join(requests))
+        self._transmit(encode(BarrierRequest(), following))
+        refusals: list[RemoteError | None] = [None] * (following - first)
         for message, xid in self._messages():
-            if xid in xids and isinstance(message, Error | ExperimenterError):
-                refusals[xids[xid]] = remote_error(message)
-            elif xid == barrier and isinstance(message, BarrierReply):
+            if first <= xid < following and isinstance(message, Error | ExperimenterError):
+                refusals[xid - first] = remote_error(message)
+            elif xid == following and isinstance(message, BarrierReply):
                 break
         return refusals
 
@@ -143,7 +142,7 @@ class Client:
                 raise remote_error(message)
             yield message
 
-    def _messages(self, patience: int | None = _PATIENCE) -> Iterator[tuple[Message, int]]:
+    def _messages(self, patience: int | None = PATIENCE) -> Iterator[tuple[Message, int]]:
         """What the switch says, without end; its echo requests are answered."""
         while True:
             while not self._arrived:
@@ -164,20 +163,25 @@ class Client:
                 self._take()
             if events & select.POLLOUT:
                 try:
-                    rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
+                    rest = rest[self._socket.send(rest) :]
+                except _NOT_NOW:
+                    continue
                 except OSError as error:
                     raise self._ended(error.strerror) from None
 
     def _take(self) -> None:
+        """Take in what has arrived: over TLS that may be part of a record, and nothing yet."""
         try:
             data = self._socket.recv(_READ_SIZE)
+        except _NOT_NOW:
+            return
         except OSError as error:
             raise self._ended(error.strerror) from None
         if not data:
             raise self._ended()
         self._arrived.extend(self._splitter.feed(data))
 
-    def _await(self, events: int, patience: int | None = _PATIENCE) -> int:
+    def _await(self, events: int, patience: int | None = PATIENCE) -> int:
         """Wait until the connection is ready for one of `events`, for `patience` seconds; None is for ever."""
         poll = select.poll()
         poll.register(self._socket, events)
@@ -188,40 +192,3 @@ class Client:
 
     def _ended(self, reason: str | None = None) -> BridgeError:
         return BridgeError(f"{self._target} closed the connection" + (f": {reason}" if reason else ""))
-
-
-def _connect_tcp(target: str, place: str) -> socket.socket:
-    host, colon, port = place.rpartition(":")
-    if not colon:
-        host, port = place, str(_DEFAULT_PORT)
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
-        raise BridgeError(f"{target!r} is no switch: write tcp:HOST or tcp:HOST:PORT")
-    try:
-        connection = socket.create_connection((host, int(port)), _PATIENCE)
-    except OSError as error:
-        raise BridgeError(f"{target}: {error.strerror or error}") from None
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
-def _connect_unix(target: str, path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(path))
-    except OSError as error:
-        connection.close()
-        raise BridgeError(f"{target}: {error.strerror or error}") from error
-    return connection
-
-
-def _connect_bridge(bridge: str, rundir: RunDirectory) -> socket.socket:
-    try:
-        return _connect_unix(f"bridge {bridge}", rundir.socket(bridge))
-    except BridgeError as error:
-        if not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
-            raise
-        rundir.read(bridge)
-        raise BridgeError(
-            f"bridge {bridge} forwards by its last rules, but its okod does not run: nobody can change it now; "
-            f"'oko bridge del {bridge}' takes it away"
-        ) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -14,8 +15,12 @@ import click
 from oko.cli.client import Client
 from oko.errors import OkoError
 from oko.switch.rundir import RunDirectory
+from oko.switch.tls import TlsFiles
 
 _INTERRUPTED: Final = 130
+_COLLECTIONS: Final = (50_000, 20, 100)
+"""When the garbage collector looks for cycles: rarely (Python's default is 700, 10, 10), as there are few. It looks at
+every rule again and again, and a million of them took a fifth of the time that it takes to add them."""
 
 T = TypeVar("T")
 
@@ -26,10 +31,32 @@ class Invocation:
 
     rundir: RunDirectory
     verbose: bool = False
+    files: dict[str, Path] = field(default_factory=dict)
+    """Those for TLS, by the names in TlsFiles."""
 
     def connect(self, target: str) -> Client:
-        """A connection to a bridge. Raises BridgeError."""
-        return Client.connect(target, self.rundir)
+        """A connection to a bridge. Raises BridgeError, SettingsError."""
+        tls = TlsFiles(**self.files) if self.files.keys() == TLS_OPTIONS.keys() else None
+        return Client.connect(target, self.rundir, tls)
+
+
+@dataclass(frozen=True, slots=True)
+class FileOption:
+    """An option for a file of TLS, as ovs-ofctl has it, and the variable that stands for it."""
+
+    names: tuple[str, str]
+    variable: str
+    help: str
+
+
+TLS_OPTIONS: Final = {
+    "private_key": FileOption(("-p", "--private-key"), "OKO_PRIVATE_KEY", "your private key, PEM."),
+    "certificate": FileOption(("-c", "--certificate"), "OKO_CERTIFICATE", "your certificate, PEM."),
+    "ca_certificate": FileOption(
+        ("-C", "--ca-cert"), "OKO_CA_CERT", "the CA that signs the certificates of switches, PEM."
+    ),
+}
+"""By the names in TlsFiles."""
 
 
 def common_options(command: T) -> T:
@@ -52,6 +79,21 @@ def common_options(command: T) -> T:
     ):
         option(command)  # type: ignore[type-var]
     return command
+
+
+def client_options(command: T) -> T:
+    """Gives a command or group those and the options of all that connect to a switch."""
+    for name, option in reversed(TLS_OPTIONS.items()):
+        click.option(
+            *option.names,
+            name,
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            expose_value=False,
+            callback=_set_file,
+            help=f"For ssl: {option.help} [env: {option.variable}]",
+        )(command)  # type: ignore[type-var]
+    return common_options(command)
 
 
 def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[T, ...]]:
@@ -78,11 +120,13 @@ def read_file(path: Path) -> bytes:
 def run(command: click.Command) -> None:
     """Run a tool and exit: 0 if it did what it should, 1 with one line on stderr for an OkoError, 2 for wrong usage,
     130 after Ctrl-C, and 1 without a word when nobody reads the output any more."""
+    gc.set_threshold(*_COLLECTIONS)
     sys.exit(_status(command))
 
 
 def _status(command: click.Command) -> int:
-    invocation = Invocation(RunDirectory.of(None))
+    files = {name: Path(os.environ[o.variable]) for name, o in TLS_OPTIONS.items() if os.environ.get(o.variable)}
+    invocation = Invocation(RunDirectory.of(None), files=files)
     try:
         status = command.main(obj=invocation, standalone_mode=False)
         sys.stdout.flush()
@@ -106,6 +150,11 @@ def _status(command: click.Command) -> int:
 def _set_rundir(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         context.find_object(Invocation).rundir = RunDirectory.of(value)  # type: ignore[union-attr]
+
+
+def _set_file(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.find_object(Invocation).files[str(parameter.name)] = value  # type: ignore[union-attr]
 
 
 def _set_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -13,9 +13,10 @@ import click
 
 from ofext.extension import Event, EventFlag, EventSubscribe, MapListReply, MapListRequest
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option
 from oko.cli.program import PROGRAM_ID
+from oko.cli.target import is_remote
 from oko.cli.value_text import value_text
 from oko.errors import UnknownMap, UnknownProgram
 from oko.switch.schema import Schema, read, untyped
@@ -25,7 +26,7 @@ _SECOND = 10**9
 
 
 @click.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="PROGRAM", type=PROGRAM_ID)
 @click.argument("name", metavar="[MAP]", required=False)
@@ -45,7 +46,7 @@ def event(
         schemas = _ring_buffers(client, program_id, name)
         lost = dict.fromkeys(schemas, 0)
         # Only on this host the clock is the switch's.
-        is_local = not bridge.startswith("tcp:")
+        is_local = not is_remote(bridge)
         for found in islice(_events(client, program_id, schemas), count):
             described = schemas[found.map] or untyped(len(found.data))
             if as_json:

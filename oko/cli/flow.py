@@ -9,25 +9,27 @@ from typing import cast
 
 import click
 
+from ofext.extension import FilterRulesShow
 from ofext.messages import FlowMod
 from ofext.multipart import FlowStats, FlowStatsReply, FlowStatsRequest
 from oko.cli.changes import files_option, gather, send
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
+from oko.errors import FlowError
 from oko.flow.rule import Command, Rule
 from oko.flow.text import parse_flow_mod, parse_selection, print_rule
 from oko.switch.wire import read_flow_mod, write_flow_mod
 
 
 @click.group()
-@common_options
+@client_options
 def flow() -> None:
     """Add, change, delete and list the rules of a bridge."""
 
 
 @flow.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("flows", metavar="[FLOW]...", nargs=-1)
 @files_option
@@ -41,7 +43,7 @@ def add(invocation: Invocation, bridge: str, flows: tuple[str, ...], files: tupl
 
 
 @flow.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("flows", metavar="[FLOW]...", nargs=-1)
 @files_option
@@ -53,7 +55,7 @@ def mod(invocation: Invocation, bridge: str, flows: tuple[str, ...], files: tupl
 
 
 @flow.command("del")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("selection", default="")
 @click.option("--strict", is_flag=True, help="Only the flow with exactly this match and priority.")
@@ -66,7 +68,7 @@ def delete(invocation: Invocation, bridge: str, selection: str, strict: bool) ->
 
 
 @flow.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("selection", default="")
 @json_option
@@ -74,6 +76,8 @@ def delete(invocation: Invocation, bridge: str, selection: str, strict: bool) ->
 def list_(invocation: Invocation, bridge: str, selection: str, as_json: bool) -> None:
     """Print the flows that SELECTION covers, all without one, with what they have counted."""
     with invocation.connect(bridge) as client:
+        # A bridge of Open vSwitch's tells of filter rules only to those who ask for it.
+        client.command(FilterRulesShow())
         entries = flows_of(client, selection)
     if as_json:
         print_json([_described(entry) for entry in entries])
@@ -109,8 +113,8 @@ def rule_of(entry: FlowStats) -> Rule:
 def _change(
     invocation: Invocation, bridge: str, command: Command, flows: tuple[str, ...], files: tuple[Path, ...]
 ) -> None:
-    mods = gather(partial(parse_flow_mod, command=command), flows, files)
-    send(invocation, bridge, "flows", [(print_rule(mod.rule), write_flow_mod(mod)) for mod in mods])
+    mods = gather(partial(parse_flow_mod, command=command, normal=True), flows, files)
+    send(invocation, bridge, "flows", mods, write_flow_mod, lambda mod: print_rule(mod.rule))
 
 
 def _line(entry: FlowStats) -> str:
@@ -118,13 +122,21 @@ def _line(entry: FlowStats) -> str:
     return (
         f"cookie={entry.cookie:#x}, duration={entry.duration_sec}.{entry.duration_nsec // 1_000_000:03}s, "
         f"table={entry.table_id}, n_packets={entry.packet_count}, n_bytes={entry.byte_count}, "
-        + print_rule(replace(rule_of(entry), cookie=0, table=0))
+        + _text(replace(entry, cookie=0, table_id=0))
     )
+
+
+def _text(entry: FlowStats) -> str:
+    """The rule; of one of Open vSwitch's that has no text here, its priority."""
+    try:
+        return print_rule(rule_of(entry))
+    except FlowError as error:
+        return f"priority={entry.priority} (only ovs-ofctl has words for it: {error})"
 
 
 def _described(entry: FlowStats) -> dict[str, object]:
     return {
-        "flow": print_rule(rule_of(entry)),
+        "flow": _text(entry),
         "table": entry.table_id,
         "priority": entry.priority,
         "cookie": entry.cookie,

@@ -10,7 +10,7 @@ import click
 from ofext.multipart import GroupDescReply, GroupDescRequest, GroupStats, GroupStatsReply, GroupStatsRequest
 from oko.cli.changes import files_option, gather, number_of, send
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
 from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.group_text import parse_group, print_group
@@ -18,13 +18,13 @@ from oko.switch.wire import read_group, write_group_mod
 
 
 @click.group()
-@common_options
+@client_options
 def group() -> None:
     """Add, change, delete and list the groups of a bridge."""
 
 
 @group.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("groups", metavar="[GROUP]...", nargs=-1)
 @files_option
@@ -36,7 +36,7 @@ def add(invocation: Invocation, bridge: str, groups: tuple[str, ...], files: tup
 
 
 @group.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("groups", metavar="[GROUP]...", nargs=-1)
 @files_option
@@ -47,7 +47,7 @@ def mod(invocation: Invocation, bridge: str, groups: tuple[str, ...], files: tup
 
 
 @group.command("del")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("group_id", metavar="[ID]", callback=number_of("group_id"), required=False)
 @click.pass_obj
@@ -59,7 +59,7 @@ def delete(invocation: Invocation, bridge: str, group_id: int | None) -> None:
 
 
 @group.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @json_option
 @click.pass_obj
@@ -91,8 +91,8 @@ def _change(
     invocation: Invocation, bridge: str, command: GroupCommand, groups: tuple[str, ...], files: tuple[Path, ...]
 ) -> None:
     specs = gather(parse_group, groups, files)
-    changes = [(print_group(spec), write_group_mod(GroupMod(command, spec))) for spec in specs]
-    send(invocation, bridge, "groups", changes)
+    mods = [GroupMod(command, spec) for spec in specs]
+    send(invocation, bridge, "groups", mods, write_group_mod, lambda mod: print_group(mod.spec))
 
 
 def _described(spec: GroupSpec, stats: GroupStats) -> dict[str, object]:

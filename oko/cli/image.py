@@ -7,17 +7,17 @@ from typing import cast
 import click
 
 from ofext.extension import ImageFormat, ImageReply, ImageRequest
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 
 
 @click.group()
-@common_options
+@client_options
 def image() -> None:
     """Look at the code that decides the packets of a bridge."""
 
 
 @image.command("show")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.option("--dot", "as_graph", is_flag=True, help="Draw the way of packets through the tables, for Graphviz.")
 @click.pass_obj

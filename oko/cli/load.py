@@ -9,13 +9,13 @@ import click
 import oko
 from ofext.extension import LoadFlag, ProgramLoaded
 from ofext.load import chunks
-from oko.cli.entry import Invocation, common_options, read_file, run
+from oko.cli.entry import Invocation, client_options, read_file, run
 from oko.cli.program import PROGRAM_ID
 from oko.errors import OkoError, ProtocolError, RemoteError
 
 
 @click.command("oko-load")
-@common_options
+@client_options
 @click.version_option(oko.__version__, prog_name="oko-load")
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)

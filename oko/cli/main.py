@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 import oko
-from oko.cli.entry import common_options, run
+from oko.cli.entry import client_options, run
 from oko.cli.lazy import LazyGroup
 
 GROUPS: Final = {
@@ -28,12 +28,13 @@ GROUPS: Final = {
 
 
 @click.group("oko", cls=LazyGroup, modules=GROUPS)
-@common_options
+@client_options
 @click.version_option(oko.__version__, prog_name="oko")
 def command() -> None:
     """Control the bridges that okod runs.
 
-    A BRIDGE is named as for okod. Commands that talk OpenFlow also take tcp:HOST[:PORT] or unix:PATH.
+    A BRIDGE is named as for okod. Commands that talk OpenFlow also take unix:PATH, tcp:HOST[:PORT], or
+    over TLS ssl:HOST[:PORT].
     """
 
 

@@ -27,9 +27,10 @@ from ofext.extension import (
 )
 from oko.cli.client import Client
 from oko.cli.csv_entries import batches, read_csv
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.program import PROGRAM_ID
+from oko.cli.target import is_remote
 from oko.cli.value_text import entry_text
 from oko.errors import BadMapAccess, RemoteError
 from oko.switch.map_names import full_name, short_name
@@ -43,7 +44,7 @@ _PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.
 
 
 @click.group("map")
-@common_options
+@client_options
 def map() -> None:
     """List the maps of filter programs; dump, update and delete their entries.
 
@@ -52,7 +53,7 @@ def map() -> None:
 
 
 @map.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="[ID]", type=PROGRAM_ID, required=False)
 @json_option
@@ -89,7 +90,7 @@ def list_(invocation: Invocation, bridge: str, program_id: int | None, as_json: 
 
 
 @map.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @click.argument("name", metavar="MAP")
@@ -109,13 +110,13 @@ def dump(invocation: Invocation, bridge: str, program_id: int, name: str, as_jso
         print_json(shown)
         return
     # Only on this host the clock is the switch's.
-    now = None if bridge.startswith("tcp:") else time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    now = None if is_remote(bridge) else time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     for columns in shown:
         click.echo(entry_text(*_schemas(described), columns, now))
 
 
 @map.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @click.argument("name", metavar="MAP")
@@ -166,7 +167,7 @@ def update(
 
 
 @map.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @click.argument("name", metavar="MAP")

@@ -10,7 +10,7 @@ import click
 from ofext.multipart import MeterConfigReply, MeterConfigRequest, MeterStats, MeterStatsReply, MeterStatsRequest
 from oko.cli.changes import files_option, gather, number_of, send
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
 from oko.flow.meter import MeterCommand, MeterMod, MeterSpec
 from oko.flow.meter_text import parse_meter, print_meter
@@ -18,13 +18,13 @@ from oko.switch.wire import read_meter, write_meter_mod
 
 
 @click.group()
-@common_options
+@client_options
 def meter() -> None:
     """Add, change, delete and list the meters of a bridge."""
 
 
 @meter.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("meters", metavar="[METER]...", nargs=-1)
 @files_option
@@ -36,7 +36,7 @@ def add(invocation: Invocation, bridge: str, meters: tuple[str, ...], files: tup
 
 
 @meter.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("meters", metavar="[METER]...", nargs=-1)
 @files_option
@@ -47,7 +47,7 @@ def mod(invocation: Invocation, bridge: str, meters: tuple[str, ...], files: tup
 
 
 @meter.command("del")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("meter_id", metavar="[ID]", callback=number_of("meter"), required=False)
 @click.pass_obj
@@ -59,7 +59,7 @@ def delete(invocation: Invocation, bridge: str, meter_id: int | None) -> None:
 
 
 @meter.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @json_option
 @click.pass_obj
@@ -92,8 +92,8 @@ def _change(
     invocation: Invocation, bridge: str, command: MeterCommand, meters: tuple[str, ...], files: tuple[Path, ...]
 ) -> None:
     specs = gather(parse_meter, meters, files)
-    changes = [(print_meter(spec), write_meter_mod(MeterMod(command, spec))) for spec in specs]
-    send(invocation, bridge, "meters", changes)
+    mods = [MeterMod(command, spec) for spec in specs]
+    send(invocation, bridge, "meters", mods, write_meter_mod, lambda mod: print_meter(mod.spec))
 
 
 def _described(spec: MeterSpec, stats: MeterStats) -> dict[str, object]:

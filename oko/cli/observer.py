@@ -10,7 +10,7 @@ import click
 from ofext.extension import ObserverListReply, ObserverListRequest
 from oko.cli.changes import files_option, gather, send
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.observer_text import parse_observer, print_observer
@@ -19,13 +19,13 @@ from oko.switch.wire_match import read_match
 
 
 @click.group()
-@common_options
+@client_options
 def observer() -> None:
     """Add, delete and list the observers of a bridge."""
 
 
 @observer.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("observers", metavar="[OBSERVER]...", nargs=-1)
 @files_option
@@ -37,7 +37,7 @@ def add(invocation: Invocation, bridge: str, observers: tuple[str, ...], files: 
 
 
 @observer.command("del")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("observers", metavar="[OBSERVER]...", nargs=-1)
 @files_option
@@ -48,7 +48,7 @@ def delete(invocation: Invocation, bridge: str, observers: tuple[str, ...], file
 
 
 @observer.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @json_option
 @click.pass_obj
@@ -78,5 +78,5 @@ def _change(
     invocation: Invocation, bridge: str, observers: tuple[str, ...], files: tuple[Path, ...], *, add: bool
 ) -> None:
     named = gather(parse_observer, observers, files)
-    changes = [(print_observer(found), write_observer_mod(ObserverMod(found, add))) for found in named]
-    send(invocation, bridge, "observers", changes)
+    mods = [ObserverMod(found, add) for found in named]
+    send(invocation, bridge, "observers", mods, write_observer_mod, lambda mod: print_observer(mod.observer))

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 import oko
+from oko.attached import attachment
+from oko.attached.detach import detach as give_back
 from oko.cli.entry import Invocation, common_options, parsed, run
 from oko.switch import daemon, logs
 from oko.switch.datapath import DEFAULT_BPFFS
@@ -48,7 +50,24 @@ def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str
 @click.option(
     "--config", metavar="FILE", type=_FILE, help="Read the settings of this TOML file; options override what it says."
 )
-@click.option("--standalone", "bridge", metavar="BRIDGE", help="Be the whole switch, without Open vSwitch: its name.")
+@click.option("--standalone", metavar="BRIDGE", help="Be the whole switch, without Open vSwitch: its name.")
+@click.option("--attach", metavar="BRIDGE", help="Add filter programs to this bridge of Open vSwitch's.")
+@click.option("--detach", metavar="BRIDGE", help="Give Open vSwitch back what attaching has changed, and end.")
+@click.option(
+    "--ovsdb", metavar="unix:PATH", help="With --attach: the database. [default: unix:/run/openvswitch/db.sock]"
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["proxy", "listen"]),
+    help="With --attach: whether controllers and tools reach okod in the bridge's place, or beside it. "
+    "[default: proxy]",
+)
+@click.option(
+    "--fail",
+    type=click.Choice(["secure", "open"]),
+    help="With --attach: whether packets that Open vSwitch is to continue are dropped or left to its other rules while "
+    "it does not. [default: secure]",
+)
 @click.option(
     "--port",
     "ports",
@@ -94,6 +113,14 @@ def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str
     help="Let the peers of this endpoint, which --listen or --controller has too, load programs and write their maps.",
 )
 @click.option(
+    "--may-read",
+    "readers",
+    metavar="ENDPOINT",
+    callback=parsed(Endpoint.parse),
+    multiple=True,
+    help="Let the peers of this endpoint read maps and subscribe to events, as those over TLS and Unix sockets may.",
+)
+@click.option(
     "--allow-cleartext", is_flag=True, default=None, help="Listen in clear for other hosts, too, where told to."
 )
 @click.option("--private-key", metavar="FILE", type=_FILE, help="For ssl and pssl: okod's private key, PEM.")
@@ -130,29 +157,53 @@ def command(
     listeners: _Endpoints,
     controllers: _Endpoints,
     loaders: _Endpoints,
+    readers: _Endpoints,
     private_key: Path | None,
     certificate: Path | None,
     ca_cert: Path | None,
     log_format: str | None,
     log_level: str | None,
+    standalone: str | None,
+    attach: str | None,
+    detach: str | None,
+    ovsdb: str | None,
+    mode: str | None,
+    fail: str | None,
     **plain: Any,
 ) -> None:
     """Run a bridge until SIGTERM or Ctrl-C. Its datapath forwards on afterwards: 'oko bridge del' takes it away."""
-    if config is None and plain["bridge"] is None:
-        raise click.UsageError("name the bridge with --standalone BRIDGE: attaching to Open vSwitch is not there yet")
+    bridges = [name for name in (standalone, attach, detach) if name is not None]
+    if len(bridges) > 1 or (config is None and not bridges):
+        raise click.UsageError("name the bridge with one of --standalone, --attach and --detach")
+    attaching = _given(ovsdb=ovsdb, mode=mode, fail=fail)
+    if attaching and attach is None and config is None:
+        raise click.UsageError("--ovsdb, --mode and --fail are for --attach")
     endpoints = (*listeners, *controllers)
-    for endpoint in loaders:
-        if endpoint not in endpoints:
-            raise click.UsageError(f"--may-load {endpoint}: give the endpoint with --listen or --controller, too")
+    for option, named in (("--may-load", loaders), ("--may-read", readers)):
+        for endpoint in named:
+            if endpoint not in endpoints:
+                raise click.UsageError(f"{option} {endpoint}: give the endpoint with --listen or --controller, too")
     options = {
         **plain,
-        "connections": [{"endpoint": endpoint, "may_load": endpoint in loaders} for endpoint in endpoints],
+        "bridge": bridges[0] if bridges else None,
+        "connections": [
+            {"endpoint": endpoint, "may_load": endpoint in loaders, "may_read": True if endpoint in readers else None}
+            for endpoint in endpoints
+        ],
         "tls": _given(private_key=private_key, certificate=certificate, ca_certificate=ca_cert),
         "log": _given(format=log_format, level="debug" if invocation.verbose else log_level),
     }
-    settings = read_settings(config, _given(**options))
+    given = _given(**options)
+    if attach is not None or attaching:
+        given["attach"] = attaching
+    settings = read_settings(config, given)
     logs.set_up(settings.log)
-    daemon.run(settings, invocation.rundir, _ready)
+    if detach is not None:
+        give_back(invocation.rundir, settings.statedir, detach)
+    elif settings.attach is not None:
+        attachment.run(settings, settings.attach, invocation.rundir, _ready)
+    else:
+        daemon.run(settings, invocation.rundir, _ready)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from ofext.extension import (
 )
 from oko.cli.client import Client
 from oko.cli.csv_entries import write_entries
-from oko.cli.entry import Invocation, common_options, read_file
+from oko.cli.entry import Invocation, client_options, read_file
 from oko.cli.output import json_option, print_columns, print_json
 from oko.cli.p0f_signatures import BANK_SIZE, BANKS, Signature, Value, map_entries, parse_database
 from oko.cli.program import PROGRAM_ID
@@ -40,7 +40,7 @@ IsChosen = Callable[[Signature], bool]
 
 
 @click.group("p0f")
-@common_options
+@client_options
 def p0f() -> None:
     """Choose the signatures of SYNs that the filter program p0f matches, and see how often each was seen."""
 
@@ -67,7 +67,7 @@ def _choice_options(command: Command) -> Command:
 
 
 @p0f.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @_choice_options
@@ -103,7 +103,7 @@ def load(
 
 
 @p0f.command()
-@common_options
+@client_options
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @_choice_options
 def export(*, directory: Path, patterns: tuple[str, ...], invert: bool, others: bool, database: Path) -> None:
@@ -138,7 +138,7 @@ def _configuration(bank: int, *, invert: bool, others: bool) -> list[tuple[Value
 
 
 @p0f.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @json_option

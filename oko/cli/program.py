@@ -7,7 +7,7 @@ from typing import Final, cast
 import click
 
 from ofext.extension import ProgramListReply, ProgramListRequest, ProgramUnload, UnloadFlag
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.lazy import LazyGroup
 from oko.cli.output import json_option, print_columns, print_json
 from oko.flow.match import PROGRAM_IDS
@@ -20,13 +20,13 @@ AUTHOR: Final = dict.fromkeys(("new", "build", "test"), "oko.cli.author")
 
 
 @click.group(cls=LazyGroup, modules=AUTHOR)
-@common_options
+@client_options
 def program() -> None:
     """Write, build and test filter programs; list and unload those of a bridge. oko-load loads them."""
 
 
 @program.command("list")
-@common_options
+@client_options
 @click.argument("bridge")
 @json_option
 @click.pass_obj
@@ -68,7 +68,7 @@ def list_(invocation: Invocation, bridge: str, as_json: bool) -> None:
 
 
 @program.command()
-@common_options
+@client_options
 @click.argument("bridge")
 @click.argument("program_id", metavar="ID", type=PROGRAM_ID)
 @click.option("--force", is_flag=True, help="Delete the flows that name it, too.")

@@ -15,7 +15,7 @@ from ofext.constants import PortState as WirePortState
 from ofext.extension import ProgramListReply, ProgramListRequest
 from ofext.multipart import PortDescReply, PortDescRequest
 from oko.cli.client import Client
-from oko.cli.entry import Invocation, common_options
+from oko.cli.entry import Invocation, client_options
 from oko.cli.flow import flows_of, rule_of
 from oko.cli.group import groups_of
 from oko.cli.meter import meters_of
@@ -60,7 +60,7 @@ class _Scene:
 
 
 @click.command()
-@common_options
+@client_options
 @click.argument("words", metavar="[BRIDGE] [FRAME]", nargs=-1)
 @tables_options(flows_required=False)
 @program_option

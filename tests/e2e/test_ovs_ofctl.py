@@ -3,18 +3,28 @@ Open vSwitch."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from demo.lab import SWITCH, Lab
 from tests.e2e.conftest import HOSTS, Switch
+from tests.e2e.flow_mods import flow_mods
 from tests.ovs import Vswitch, needs_ovs
 from tests.stage import BRIDGE, mounted
 
 pytestmark = [pytest.mark.needs_bpf, needs_ovs]
+
+FLOW_MODS = int(os.environ.get("FLOW_MODS", "500"))
+SEED = int(os.environ.get("SEED", "1"))
+"""How many random flow_mods, and which: the long form has 10,000."""
+PORTION = 1000
+"""Of them, by one command."""
 
 FLOWS = """\
 in_port=2,tcp,tp_dst=22,actions=output:3
@@ -172,6 +182,44 @@ def test_ovs_ofctl_hears_the_same(both: tuple[Switch, str], version: str) -> Non
     ours = f"unix:{switch.rundir.socket(BRIDGE)}"
     flows = switch.directory / "flows"
     assert answers(switch, version, ours, flows) == answers(switch, version, other, flows)
+
+
+def ofctl(switch: Switch, version: str, *words: str | Path) -> str:
+    """What a command prints, which must succeed."""
+    return switch.output("ovs-ofctl", "-O", version, *words)
+
+
+def rules(switch: Switch, version: str, target: str) -> list[str]:
+    """All of them, in no order."""
+    return sorted(plain(ofctl(switch, version, "--no-stats", "dump-flows", target)).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "count", "shapes", "tables"),
+    [
+        pytest.param("OpenFlow13", ["--bundle"], FLOW_MODS, 150, 4, id="OpenFlow13"),
+        # One after the other, with a barrier behind each; so there are fewer, of which most change no code.
+        pytest.param("OpenFlow10", [], FLOW_MODS // 5, 2, 1, id="OpenFlow10"),
+    ],
+)
+def test_random_flow_mods(
+    both: tuple[Switch, str], version: str, options: list[str], count: int, shapes: int, tables: int
+) -> None:
+    """Afterwards there are the rules that Open vSwitch has when it is sent the same."""
+    switch, other = both
+    ours = f"unix:{switch.rundir.socket(BRIDGE)}"
+    lines = flow_mods(Random(SEED), count, shapes=shapes, tables=tables)
+    for target in (ours, other):
+        ofctl(switch, version, "del-flows", target)
+    while portion := "\n".join(islice(lines, PORTION)):
+        file = switch.directory / "flow_mods"
+        file.write_text(portion)
+        ofctl(switch, version, *options, "add-flows", ours, file)
+        # In one of its own bundles a modify or delete does not meet what was added in it.
+        ofctl(switch, version, "add-flows", other, file)
+    found = rules(switch, version, ours)
+    assert len(found) > count // 2
+    assert found == rules(switch, version, other)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ HOSTS = tuple(
 
 
 class Laboratory:
-    """`vswitch` with the bridge BRIDGE: fail mode secure, ports p1 to p3 as 1 to 3, and no rules. `wires` are those at
-    the hosts, by port."""
+    """`vswitch` with the bridge BRIDGE: fail mode secure, ports p1 to p3 as 1 to 3, and no rules. `hosts` are
+    the namespaces of the hosts, by port, and `wires` those at them."""
 
     def __init__(self, lab: Lab, vswitch: Vswitch) -> None:
         self.vswitch = vswitch
         self.namespace = Path("/run/netns") / lab.namespace(SWITCH)
-        self.wires = {number: Wire(Path("/run/netns") / lab.namespace(f"host{number}")) for number in (1, 2, 3)}
+        self.hosts = {number: Path("/run/netns") / lab.namespace(f"host{number}") for number in (1, 2, 3)}
+        self.wires = {number: Wire(path) for number, path in self.hosts.items()}
         vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], "netdev")
 
     def close(self) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from ofext.messages import Message, PacketIn, SetConfig
-from oko.attached import marker, shim
+from oko.attached import marker
+from oko.attached.continuation import port_rule
 from oko.attached.management import Management
 from oko.attached.marker import Marker
 from oko.errors import AttachError, PortError
@@ -44,7 +45,7 @@ def test_frames_before_a_marker_have_been_sent(ovs: Laboratory, passing: int) ->
 
     async def main() -> None:
         async with connected(ovs) as (upstream, _):
-            await upstream.change([marker.rule(1), marker.rule(2)])
+            await upstream.change([marker.RULE, port_rule(1), port_rule(2)])
             markers = Marker(upstream, passing)
             ifindex = index(ovs, "p1")
             for _ in range(rounds):
@@ -69,7 +70,7 @@ def test_markers_are_for_okod_only(ovs: Laboratory, passing: int) -> None:
         controller.send(SetConfig(miss_send_len=0xFFFF))
         await controller.barrier()
         async with connected(ovs) as (upstream, _):
-            await upstream.change([marker.rule(1)])
+            await upstream.change([marker.RULE, port_rule(1)])
             await Marker(upstream, passing).drain(index(ovs, "p1"))
         await controller.barrier()
         controller.close()
@@ -103,7 +104,7 @@ def test_packets_for_controllers_are_not_for_okod(ovs: Laboratory) -> None:
 def test_a_port_without_the_rule(ovs: Laboratory, passing: int) -> None:
     async def main() -> None:
         async with connected(ovs) as (upstream, _):
-            await upstream.change([marker.rule(1)])
+            await upstream.change([marker.RULE, port_rule(1)])
             with pytest.raises(AttachError, match="did not come back"):
                 await Marker(upstream, passing).drain(index(ovs, "p2"))
 
@@ -117,15 +118,3 @@ def test_an_interface_that_is_not_there(ovs: Laboratory, passing: int) -> None:
                 await Marker(upstream, passing).drain(9999)
 
     inside(ovs, main())
-
-
-def test_the_rule_is_of_its_port(ovs: Laboratory) -> None:
-    async def main() -> None:
-        async with connected(ovs) as (upstream, _):
-            await upstream.change([marker.rule(2)])
-
-    run(main())
-    flows = ovs.vswitch.ofctl("--no-stats dump-flows", BRIDGE)
-    assert f"in_port=2,dl_type=0x894f,nsh_mdtype=2,nsh_np=3,nsh_spi={marker.SHIM_ID:#x},nsh_si=255" in flows
-    assert "controller(" in flows
-    assert shim.PRIORITY == 65535

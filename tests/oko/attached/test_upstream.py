@@ -12,7 +12,7 @@ from ofext.oxm import Oxm
 from oko.attached import shim
 from oko.attached.management import Management
 from oko.attached.unixctl import Unixctl
-from oko.attached.upstream import Changed, Followed, Lost, Paused, Resumed, Upstream
+from oko.attached.upstream import Changed, Followed, Lost, Paused, PortsSet, Resumed, Upstream
 from oko.errors import AttachError, RemoteError
 from tests.e2e.wire import EXPERIMENTAL, frame
 from tests.oko.attached.conftest import BRIDGE, Laboratory
@@ -117,6 +117,38 @@ def test_a_rule_that_has_to_go_for_another(ovs: Laboratory) -> None:
 
 
 LIMITED = "--id=@t create flow_table flow_limit=2 overflow_policy=evict -- set bridge br0 flow_tables:0=@t"
+
+
+def test_settings_of_ports_are_told(ovs: Laboratory) -> None:
+    async def main() -> None:
+        async with connected(ovs) as (upstream, heard):
+            for word, expected in (("no-forward", True), ("forward", False)):
+                await asyncio.to_thread(ovs.vswitch.ofctl, "mod-port", BRIDGE, "p1", word)
+                await heard.next(PortsSet)
+                assert bool(upstream.ports.withheld(1)) is expected
+
+    run(main())
+
+
+def test_fragments_that_are_handled_otherwise_keep_it_from_following(
+    ovs: Laboratory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And are left as they are."""
+
+    async def main() -> None:
+        async def given_back() -> None:
+            while "set-frags BRIDGE normal" not in caplog.text:
+                await asyncio.sleep(0)
+            assert "drop" in await asyncio.to_thread(ovs.vswitch.ofctl, "get-frags", BRIDGE)
+            await asyncio.to_thread(ovs.vswitch.ofctl, "set-frags", BRIDGE, "normal")
+
+        giving_back = asyncio.create_task(given_back())
+        async with connected(ovs) as (upstream, _):
+            await giving_back
+            assert upstream.following
+
+    ovs.vswitch.ofctl("set-frags", BRIDGE, "drop")
+    run(main())
 
 
 def test_own_changes_are_not_told(ovs: Laboratory) -> None:

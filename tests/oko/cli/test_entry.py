@@ -30,8 +30,13 @@ def stage(tmp_path: Path) -> Stage:
         pytest.param(("oko", "flow", "list", BRIDGE, "--fast"), "No such option", id="option"),
         pytest.param(("oko", "program", "unload", BRIDGE, "0"), "0 is not in the range 1<=x<=65535", id="program 0"),
         pytest.param(("oko-load", BRIDGE, "65536", "x.o"), "65536 is not in the range", id="program 65536"),
-        pytest.param(("okod",), "name the bridge with --standalone BRIDGE", id="not standalone"),
+        pytest.param(("okod",), "name the bridge with one of --standalone", id="no bridge named"),
         pytest.param(("okod", "--standalone", "b", "--port", "p1"), "'p1' is no port: write INTERFACE=", id="port"),
+        pytest.param(
+            ("okod", "--standalone", "b", "--may-read", "ptcp:1"),
+            "--may-read ptcp:1:127.0.0.1: give the endpoint with --listen or --controller, too",
+            id="reader from nowhere",
+        ),
         pytest.param(("okod", "--standalone", "b", "--listen", "x"), "'x' is no endpoint: write tcp:", id="listener"),
     ],
 )

@@ -1,0 +1,355 @@
+"""okod attached to a real Open vSwitch: its start and end, the rules of both, and restarts under way."""
+
+from __future__ import annotations
+
+import signal
+import struct
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from demo.lab import SWITCH, Lab
+from oko.attached import shim
+from oko.author.frame import build_frame
+from oko.flow.text import parse_selection
+from oko.kernel.ethtool import offloads
+from oko.kernel.interface import interface
+from oko.kernel.namespace import run_in
+from tests.e2e.conftest import HOSTS, Network
+from tests.e2e.wire import Wire, frame
+from tests.oko.attached.attached import compiled, odd
+from tests.oko.attached.tap import Tap
+from tests.oko.kernel.waiting import wait_until
+from tests.ovs import Vswitch, needs_ovs
+from tests.stage import BRIDGE, Okod, mounted
+
+pytestmark = [needs_ovs, pytest.mark.needs_bpf]
+
+FENCED = bytes.fromhex("020000000f0f")
+FENCE = "priority=60000,dl_type=0x88b5,dl_dst=02:00:00:00:0f:0f,actions=IN_PORT,ALL"
+
+
+class Attached(Network):
+    """The stage at the switch of a laboratory with three hosts at the ports 1 to 3 of the bridge br0 of `vswitch`."""
+
+    def __init__(self, directory: Path, lab: Lab, prefix: tuple[str, ...], vswitch: Vswitch) -> None:
+        super().__init__(directory, lab, prefix)
+        self.vswitch = vswitch
+        self.wires = {number: Wire(self.path(f"host{number}")) for number in (1, 2, 3)}
+        self._numbers = iter(range(1 << 30))
+        vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], "netdev")
+        vswitch.ofctl("add-flow", BRIDGE, FENCE)
+
+    def attach(self, *options: str) -> Okod:
+        return self.start(f"--ovsdb={self.vswitch.remote}", *options, role="--attach")
+
+    def detach(self) -> None:
+        self.output("okod", "--detach", BRIDGE)
+
+    def load_odd(self) -> None:
+        """Program 1 says yes to frames with an odd number."""
+        path = self.directory / "odd.o"
+        path.write_bytes(odd(self.directory))
+        self.output("oko-load", BRIDGE, "1", path)
+
+    def directly(self, command: str, *words: str) -> None:
+        """ovs-ofctl, past an okod that has taken the bridge's name; `command` may begin with options."""
+        target = f"{self.vswitch.target(BRIDGE)}.ovs"
+        line = ["ovs-ofctl", "-OOpenFlow13", *command.split(), target, *words]
+        subprocess.run(line, check=True, timeout=10)
+
+    def oko(self, *words: str) -> str:
+        return self.output("oko", *words)
+
+    def exchange(self, *numbers: int, port: int = 1) -> dict[int, list[int]]:
+        """Frames with these numbers come in by a port; those that arrive, by host, in ascending order."""
+        for number in numbers:
+            self.wires[port].send(frame(number, source=port))
+        found: dict[int, list[int]] = {}
+        # Open vSwitch sends the frames of a batch in an order of its own: the first fence may be in one with them.
+        for _ in range(2):
+            fence = FENCED + frame(next(self._numbers), source=9)[6:]
+            self.wires[port].send(fence)
+            for other, wire in self.wires.items():
+                while (arrived := wire.receive()) != fence:
+                    found.setdefault(other, []).append(int.from_bytes(arrived[14:18], "big"))
+        return {other: sorted(frames) for other, frames in found.items()}
+
+    def clean(self) -> None:
+        for wire in self.wires.values():
+            wire.close()
+        for process in self._started:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=60)
+        self._started.clear()
+        if list(self.statedir.glob("*.attached")):
+            self.detach()
+        super().clean()
+
+
+@pytest.fixture
+def attached(tmp_path: Path) -> Iterator[Attached]:
+    with Lab(HOSTS) as lab:
+        prefix = ("nsenter", f"--net=/run/netns/{lab.namespace(SWITCH)}", "--")
+        with (
+            Vswitch(tmp_path / "ovs", prefix=prefix) as vswitch,
+            mounted(Attached(tmp_path, lab, prefix, vswitch)) as stage,
+        ):
+            yield stage
+
+
+def found(attached: Attached) -> dict[str, object]:
+    """All of Open vSwitch and of the ports that attaching could change."""
+    columns = {
+        "Bridge": "datapath_id,protocols,fail_mode,controller,other_config,flow_tables",
+        "Controller": "_uuid,target,connection_mode,max_backoff,inactivity_probe",
+        "Interface": "name,type,ofport,ifindex,mtu,mtu_request,error,options",
+        "Port": "name,tag,trunks,qos",
+    }
+    state: dict[str, object] = {
+        table: attached.vswitch.vsctl(f"--columns={names}", "--format=json", "list", table)
+        for table, names in columns.items()
+    }
+    for command in ("--no-stats dump-flows", "dump-groups", "dump-meters", "dump-ports-desc", "show"):
+        lines = attached.vswitch.ofctl(command, BRIDGE).splitlines()[1:]
+        state[command] = sorted(line for line in lines if "speed" not in line)
+    state["sockets"] = sorted(path.name for path in attached.vswitch.directory.glob(f"{BRIDGE}.*"))
+    for host in HOSTS:
+        port = run_in(attached.path(SWITCH), partial(interface, host.port))
+        state[host.port] = (port.xdp_mode, port.mtu, run_in(attached.path(SWITCH), partial(offloads, host.port)))
+        state[host.name] = run_in(attached.path(host.name), partial(offloads, "eth0"))
+    return state
+
+
+@pytest.mark.parametrize("mode", ["proxy", "listen"])
+@pytest.mark.parametrize("ending", [None, signal.SIGTERM, signal.SIGKILL], ids=["running", "ended", "killed"])
+def test_attach_and_detach(attached: Attached, mode: str, ending: int | None) -> None:
+    attached.vswitch.vsctl("set", "bridge", BRIDGE, "other_config:disable-in-band=true")
+    attached.vswitch.vsctl("set-controller", BRIDGE, "tcp:127.0.0.1:1", f"punix:{attached.vswitch.directory}/br0.ctl")
+    # Open vSwitch forgets all rules when it gets its first controller.
+    attached.vswitch.ofctl("add-flow", BRIDGE, FENCE)
+    attached.vswitch.ofctl("add-flow", BRIDGE, "priority=5,actions=output:2")
+    before = found(attached)
+    okod = attached.attach(f"--mode={mode}")
+    assert okod.ready == f"ready: bridge br0, 3 ports, {attached.rundir.socket(BRIDGE)}"
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=10,filter_prog=1,actions=output:3")
+    attached.oko("flow", "add", BRIDGE, "priority=9,filter_prog=1,actions=NORMAL")
+    assert attached.exchange(1, 2, 3) == {2: [2], 3: [1, 3]}
+    if ending is not None:
+        okod.end(ending)
+        assert attached.exchange(4, 5) == {2: [4], 3: [5]}
+    attached.detach()
+    assert okod.process.wait(10) in (0, -signal.SIGKILL)
+    assert attached.left() == []
+    assert found(attached) == before
+    assert attached.exchange(6, 7) == {2: [6, 7]}
+
+
+def test_rules_of_both_kinds(attached: Attached) -> None:
+    """NORMAL behind a filter, rules that go through to Open vSwitch, and one list of all."""
+    attached.attach()
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=5,actions=output:2", "priority=10,filter_prog=1,actions=NORMAL")
+    assert attached.exchange(1, 2) == {2: [1, 2], 3: [1]}
+    assert attached.exchange(1, port=3) == {1: [1], 2: [1]}
+    assert "priority=5 actions=output:2" in attached.vswitch.ofctl("--no-stats dump-flows", BRIDGE)
+    listed = attached.oko("flow", "list", BRIDGE)
+    assert "n_packets=2, n_bytes=120, priority=10,filter_prog=1 actions=NORMAL" in listed
+    assert "priority=5 actions=output:2" in listed
+    assert "priority=65535" not in listed
+    # By the bridge's name, as an operator does.
+    attached.vswitch.ofctl("del-flows", BRIDGE, "dl_type=0x88b5")
+    attached.oko("flow", "del", BRIDGE)
+    attached.vswitch.ofctl("add-flow", BRIDGE, FENCE)
+    assert attached.exchange(1, 2) == {}
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_okod_restarts(attached: Attached, ending: int) -> None:
+    """Packets are decided as before while no okod runs, and by the same rules when the next does."""
+    okod = attached.attach()
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=5,actions=output:2", "priority=10,filter_prog=1,actions=NORMAL")
+    assert attached.exchange(1, 2) == {2: [1, 2], 3: [1]}
+    okod.end(ending)
+    assert attached.exchange(3, 4) == {2: [3, 4], 3: [3]}
+    attached.attach()
+    assert attached.exchange(5, 6) == {2: [5, 6], 3: [5]}
+    listed = attached.oko("flow", "list", BRIDGE)
+    assert "n_packets=3, n_bytes=180, priority=10,filter_prog=1 actions=NORMAL" in listed
+    attached.oko("flow", "del", BRIDGE, "filter_prog=1")
+    assert attached.exchange(7, 8) == {2: [7, 8]}
+
+
+@pytest.mark.parametrize("abruptly", [False, True], ids=["ended", "killed"])
+def test_open_vswitch_restarts(attached: Attached, abruptly: bool) -> None:
+    attached.attach()
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=10,filter_prog=1,actions=NORMAL")
+    assert attached.exchange(1, 2) == {2: [1], 3: [1]}
+    attached.vswitch.stop_switch(abruptly=abruptly)
+    attached.vswitch.start_switch()
+    # Until okod knows of the new one, rules are refused.
+    wait_until(lambda: attached.run("oko", "flow", "add", BRIDGE, FENCE).returncode == 0)
+    attached.vswitch.appctl("revalidator/purge")
+    wait_until(lambda: attached.exchange(1, 2) == {2: [1], 3: [1]})
+    attached.oko("flow", "add", BRIDGE, "priority=5,actions=output:2")
+    assert attached.exchange(3) == {2: [3], 3: [3]}
+
+
+TABLE = (
+    "priority=100,tcp,nw_dst=10.0.0.1,tp_dst=80,filter_prog=1,actions=drop",
+    "priority=10,tcp,tp_dst=80,filter_prog=2,actions={}",
+    "priority=1,actions=drop",
+)
+"""Table I of "Datacenter Networks: Enforcing Security at the Software Switch" (Chaignon et al.): what a matches is
+dropped, the rest of the web traffic goes through b to port 2, nothing else passes. a is program 1, b program 2. Its
+last rule is Open vSwitch's."""
+WEB = "tcp,nw_dst=10.0.0.1,tp_dst=80"
+CASES = {
+    "a says yes": (WEB, 0b11, False),
+    "a says no, b yes": (WEB, 0b10, True),
+    "both say no": (WEB, 0b00, False),
+    "other server, b yes": ("tcp,nw_dst=10.0.0.2,tp_dst=80", 0b11, True),
+    "other server, b no": ("tcp,nw_dst=10.0.0.2,tp_dst=80", 0b01, False),
+    "other service": ("tcp,nw_dst=10.0.0.1,tp_dst=443", 0b11, False),
+    "other protocol": ("udp,nw_dst=10.0.0.1,tp_dst=80", 0b11, False),
+}
+"""A packet, what the programs say of it (a's answer is the lowest bit), and whether it arrives."""
+
+
+@pytest.mark.parametrize("actions", ["output:2", "NORMAL", "set_field:02:00:00:00:00:0a->eth_src,output:2"])
+def test_the_table_of_the_paper(attached: Attached, actions: str) -> None:
+    """Sent by XDP, and by Open vSwitch after a filter."""
+    attached.attach()
+    for number in (1, 2):
+        path = attached.directory / f"bit{number}.o"
+        path.write_bytes(compiled("bit.c", attached.directory, f"-DBIT={number - 1}"))
+        attached.output("oko-load", BRIDGE, str(number), path)
+    attached.oko("flow", "add", BRIDGE, *(rule.format(actions) for rule in TABLE))
+    taps = {number: Tap(attached.path(f"host{number}")) for number in (1, 2)}
+    fences = iter(range(100))
+    for tags in (b"", struct.pack(">HH", 0x8100, 7)):
+        for text, answers, arrives in CASES.values():
+            packet = build_frame(parse_selection(text).rule.match)
+            packet = bytes.fromhex("0200000000ff") + packet[6:11] + bytes((answers,)) + tags + packet[12:]
+            taps[1].send(packet)
+            found = []
+            for _ in range(2):
+                fence = FENCED + frame(next(fences), source=9)[6:]
+                taps[1].send(fence)
+                found += [each for each in taps[2].until(fence) if each[12 + len(tags) :][:2] == b"\x08\x00"]
+            if arrives and "eth_src" in actions:
+                packet = packet[:6] + bytes.fromhex("02000000000a") + packet[12:]
+            assert found == ([packet] if arrives else [])
+    for tap in taps.values():
+        tap.close()
+
+
+class Traffic:
+    """Frames with ascending numbers from host 1 while the context lasts, one about every millisecond, and where they
+    arrive: `found` has the hosts, by number. What arrives otherwise than it was sent is `strange`."""
+
+    def __init__(self, attached: Attached) -> None:
+        self._taps = {number: Tap(attached.path(f"host{number}")) for number in (1, 2, 3)}
+        self._ended = threading.Event()
+        self._attached = attached
+        self._thread = threading.Thread(target=self._send)
+        self.sent = 0
+        self.found: dict[int, set[int]] = {}
+        self.strange: list[bytes] = []
+
+    def _send(self) -> None:
+        while not self._ended.wait(0.001):
+            self._taps[1].send(frame(self.sent))
+            self.sent += 1
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        for number in range(0 if kind else 2):
+            fence = FENCED + frame(number, source=9)[6:]
+            self._taps[1].send(fence)
+            for port, tap in self._taps.items():
+                for arrived in tap.until(fence):
+                    self._sort(port, arrived)
+        for tap in self._taps.values():
+            tap.close()
+
+    def _sort(self, port: int, arrived: bytes) -> None:
+        number = int.from_bytes(arrived[14:18], "big")
+        if arrived[12:14] == b"\x88\xb5" and arrived[:6] != FENCED and arrived == frame(number):
+            self.found.setdefault(number, set()).add(port)
+        elif arrived[12:14] in (b"\x88\xb5", shim.ETHERTYPE.to_bytes(2, "big")) and arrived[:6] != FENCED:
+            self.strange.append(arrived)
+
+
+def test_nothing_goes_wrong_while_traffic_flows(attached: Attached) -> None:
+    """Whatever ends and begins again, and whatever an operator does past Oko: each frame arrives where a table sends
+    it, or nowhere, as it was."""
+
+    def rules() -> None:
+        wait_until(
+            lambda: attached.run("oko", "flow", "add", BRIDGE, FENCE, "priority=5,actions=output:2").returncode == 0
+        )
+
+    def flows() -> bool:
+        seen = attached.wires[3]
+        seen.waiting()
+        return seen.receive() is not None
+
+    okod = attached.attach()
+    attached.load_odd()
+    rules()
+    attached.oko("flow", "add", BRIDGE, "priority=10,in_port=1,dl_src=02:00:00:00:00:01,filter_prog=1,actions=NORMAL")
+    with Traffic(attached) as traffic:
+        assert flows()
+        okod.end(signal.SIGKILL)
+        assert flows()
+        okod = attached.attach()
+        assert flows()
+        attached.directly("del-flows")
+        rules()
+        attached.vswitch.stop_switch(abruptly=True)
+        attached.vswitch.start_switch()
+        rules()
+        okod.end(signal.SIGTERM)
+        attached.vswitch.stop_database()
+        attached.vswitch.start_database()
+        attached.attach()
+        rules()
+        attached.vswitch.appctl("revalidator/purge")
+    odd_ones = {number: at for number, at in traffic.found.items() if number % 2}
+    even = {number: at for number, at in traffic.found.items() if not number % 2}
+    assert traffic.strange == []
+    assert {frozenset(at) for at in odd_ones.values()} <= {frozenset({2, 3})}
+    assert {frozenset(at) for at in even.values()} <= {frozenset({2})}
+    assert len(odd_ones) > 100
+    assert len(even) > 100
+
+
+def test_what_is_not_as_it_should_be_is_shown(attached: Attached) -> None:
+    attached.vswitch.vsctl("add-port", BRIDGE, "vx0", "--", "set", "interface", "vx0", "type=vxlan", "options:key=7")
+    attached.attach()
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=10,filter_prog=1,actions=NORMAL")
+    shown = attached.oko("bridge", "show", BRIDGE)
+    assert "attached to Open vSwitch" in shown
+    assert "br0: has no XDP: it is the host's own end" in shown
+    assert "vx0: has no XDP: packets of a tunnel come in by another interface" in shown
+    attached.directly("add-flow", "priority=20,pkt_mark=1,actions=drop")
+    suspended = "priority=10,filter_prog=1: is suspended: the plain rule priority=20 matches on pkt_mark"
+    wait_until(lambda: suspended in attached.oko("bridge", "show", BRIDGE))
+    attached.directly("--strict del-flows", "priority=20,pkt_mark=1")
+    wait_until(lambda: "suspended:" not in attached.oko("bridge", "show", BRIDGE))

@@ -1,0 +1,121 @@
+"""The laboratory's bridge with Oko in its place, as far as its controllers and tools are concerned."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from ofext.framing import Splitter
+from ofext.messages import Hello, Message, decode, encode
+from ofext.multipart import Aggregate
+from oko.attached.description import OvsController
+from oko.attached.endpoint import Endpoint, Mode
+from oko.attached.plane import Plane
+from oko.attached.record import Record
+from oko.attached.relays import Relays
+from oko.switch.terms import Terms
+from tests.oko.attached.conftest import BRIDGE, Laboratory
+from tests.oko.attached.following import following
+from tests.oko.attached.relaying import EchoingExtension, ListedRules, NotedOrder
+
+_PATIENCE = 20
+
+
+def database(ovs: Laboratory) -> Path:
+    return Path(ovs.vswitch.remote.removeprefix("unix:"))
+
+
+@asynccontextmanager
+async def proxied(ovs: Laboratory, record: Record, *, mode: Mode = Mode.PROXY) -> AsyncIterator[Endpoint]:
+    rules = ListedRules()
+
+    async def own_totals() -> Aggregate:
+        return Aggregate(0, 0, 0)
+
+    plane = Plane(rules, NotedOrder(rules), lambda send, backlog: EchoingExtension(), own_totals)
+    management = ovs.vswitch.management(BRIDGE)
+    async with (
+        Relays(plane, 16) as relays,
+        Endpoint(
+            mode, management, database(ovs), relays, record, rights=Terms("a controller", may_load=True)
+        ) as endpoint,
+    ):
+        yield endpoint
+
+
+async def controllers(ovs: Laboratory) -> tuple[OvsController, ...]:
+    """Those that OVSDB has."""
+    async with following(ovs) as (follower, _):
+        assert follower.bridge is not None
+        return follower.bridge.controllers
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def free_port() -> int:
+    """A TCP port of this host that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class Line:
+    """A connection to a switch, whoever made it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._splitter = Splitter()
+        self._waiting: list[Message] = []
+
+    def send(self, message: Message, xid: int = 1) -> None:
+        self.writer.write(encode(message, xid))
+
+    async def told(self, kind: type[Message]) -> Message:
+        """The next message of a kind; others before it are passed over."""
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                while self._waiting:
+                    if isinstance(found := self._waiting.pop(0), kind):
+                        return found
+                data = await self._reader.read(1 << 16)
+                assert data, "the connection ended"
+                self._waiting += [decode(each)[0] for each in self._splitter.feed(data)]
+
+    async def greet(self) -> Hello:
+        self.send(Hello())
+        hello = await self.told(Hello)
+        assert isinstance(hello, Hello)
+        return hello
+
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+
+class FakeController:
+    """Listens, and keeps the connections that come."""
+
+    def __init__(self) -> None:
+        self.lines: asyncio.Queue[Line] = asyncio.Queue()
+        self._all: list[Line] = []
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = Line(reader, writer)
+        self._all.append(line)
+        self.lines.put_nowait(line)
+
+    async def close(self) -> None:
+        for line in self._all:
+            await line.close()
+
+    async def line(self) -> Line:
+        return await asyncio.wait_for(self.lines.get(), _PATIENCE)
