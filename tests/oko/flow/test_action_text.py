@@ -223,7 +223,7 @@ REFUSED: dict[str, tuple[str, type[FlowError], str, str]] = {
     "output cut short": ("output(port=1,max_len=9)", BadAction, "bad-out-port", "'port=1,max_len=9' is no port number"),
     "output to a register": ("output:NXM_NX_REG0[]", BadAction, "bad-out-port", "is no port number"),
     "output too high": ("output:4294967296", BadAction, "bad-out-port", "port 4294967296 is out of range"),
-    "any": ("any", BadAction, "bad-out-port", "output to the reserved port ANY is not supported"),
+    "any as an action": ("any", BadAction, "bad-out-port", "output to the reserved port ANY is not supported"),
     "any by number": ("1,output:0xffffffff", BadAction, "bad-out-port", "the reserved port ANY"),
     "any": ("output:any", BadAction, "bad-out-port", "output to the reserved port ANY is not supported"),
     "controller with a reason": ("controller(reason=no_match)", BadAction, "bad-argument", "reason is not supported"),
