@@ -34,8 +34,8 @@ class Candidate(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """The rules of one mask, by value: in rank order as they were planned, and behind them those that an amendment added.
-    `shadowed` are the values of which there was more than one: all but the best can never win.
+    """The rules of one mask, by value: in rank order as they were planned, and behind them those that an amendment
+    added. `shadowed` are the values of which there was more than one: all but the best can never win.
 
     Of a group that the code of an image hashes, `number` is what it is called there, and `reach` the highest priority
     that is looked for in it."""
