@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import select
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from ipaddress import IPv4Address
@@ -22,31 +18,30 @@ from oko.errors import OkoError
 from oko.kernel.ethtool import set_offloads
 from oko.kernel.interface import interface, set_up
 from oko.kernel.link import attach_xdp
-from oko.kernel.maps import Map
-from oko.kernel.program import LoadedProgram, load_program
+from perf.attachment import attached
+from perf.guest import KVM, Accelerator, visited_in_guest
 from perf.networks import Network
+from perf.open_vswitch import BRIDGE, no_open_vswitch, on_others, open_vswitch, other_processors
 from perf.scenarios import PORTS, PROGRAM_ID, SAMPLES, Scenario, settings
 from perf.switches import Entry, oko
 from perf.testbed import Testbed
 from perf.track import delete_links, make_pairs
 from perf.traffic import SERVICES
+from perf.visited import visited
 from perf.xdp import INDEX_0, OBJECTS, XdpObject
-from tests.ovs import SCHEMA, TOOLS, Vswitch
 
-_BRIDGE: Final = "br0"
 _KERNEL_BRIDGE: Final = "kernel0"
 _VISITED: Final = (("f1", "q1"), ("f2", "q2"))
 """Veth pairs between Open vSwitch (ports 3 and 4) and a process that packets visit."""
+_TAPS: Final = ("f1", "f2")
+"""The same ports where the process is in a virtual machine."""
 
-_XSKMAP: Final = 17  # BPF_MAP_TYPE_XSKMAP of <linux/bpf.h>
-_XDP_DROP: Final = 1
-_REDIRECT_MAP: Final = 51  # BPF_FUNC_redirect_map
 _PATIENCE: Final = 20  # seconds
 _TESTPMD: Final = "dpdk-testpmd"
 _FORWARD_ONLY: Final = "only compared in plain forwarding"
 _BRIDGE_FILTERS: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _LOOSE: Final = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
-_KVM: Final = Path("/dev/kvm")
+_NO_PROGRAM: Final = "no filter program in this scenario"
 
 
 class Setup(Protocol):
@@ -103,18 +98,28 @@ class Oko:
 
 
 class Attached:
-    """Oko attached to Open vSwitch."""
+    """okod attached to Open vSwitch: filter rules are decided in XDP, and without a program all rules are plain ones,
+    which are Open vSwitch's."""
 
     name = "attached"
     letter = "b"
-    text = "Oko, attached to Open vSwitch"
-    inline = True
+    text = "Oko attached to Open vSwitch, AF_PACKET ports"
+    inline = False
 
     def missing(self, scenario: Scenario) -> str | None:
-        return "okod does not attach to Open vSwitch yet"
+        return no_open_vswitch()
 
-    def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> AbstractContextManager[None]:
-        raise OkoError(f"{self.text}: {self.missing(scenario)}")
+    @contextlib.contextmanager
+    def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
+        rules = scenario.rules()
+        filtered = [rule for rule in rules if "filter_prog=" in rule]
+        plain = [rule for rule in rules if "filter_prog=" not in rule]
+        program = SAMPLES / f"{scenario.program}.o" if scenario.program is not None else None
+        with (
+            open_vswitch(PORTS, "system", plain) as switch,
+            attached(switch, BRIDGE, len(PORTS), filtered, program=program, entries=entries, prefix=on_others()),
+        ):
+            yield
 
 
 class ByHand:
@@ -161,13 +166,13 @@ class OpenVswitch:
         self._kind = kind
 
     def missing(self, scenario: Scenario) -> str | None:
-        return _no_open_vswitch()
+        return no_open_vswitch()
 
     @contextlib.contextmanager
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
         if self._kind == "system":
             _receive(PORTS)
-        with _open_vswitch(PORTS, self._kind, scenario.plain_rules()):
+        with open_vswitch(PORTS, self._kind, scenario.plain_rules()):
             yield
 
 
@@ -181,22 +186,17 @@ class Process:
 
     def missing(self, scenario: Scenario) -> str | None:
         if scenario.by_hand not in ("forward", scenario.program):
-            return "no filter program in this scenario"
-        return _no_open_vswitch()
+            return _NO_PROGRAM
+        return no_open_vswitch()
 
     @contextlib.contextmanager
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
         with ExitStack() as own:
             make_pairs(_VISITED)
             own.callback(delete_links, [near for near, _ in _VISITED])
-            rules = [
-                *map(_visiting, scenario.plain_rules()),
-                "in_port=4,actions=output:2",
-                "in_port=3,actions=output:1",
-            ]
-            own.enter_context(_open_vswitch((*PORTS, *(near for near, _ in _VISITED)), "afxdp", rules))
-            far = [far for _, far in _VISITED]
-            own.enter_context(_visited(f"{scenario.program or 'forward'}_process", entries, far))
+            near, far = zip(*_VISITED, strict=True)
+            own.enter_context(open_vswitch((*PORTS, *near), "afxdp", _visiting(scenario)))
+            own.enter_context(visited(OBJECTS / _process(scenario), _lines(entries), far, other_processors()))
             yield
 
 
@@ -213,7 +213,7 @@ class ProcessAlone:
 
     @contextlib.contextmanager
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
-        with _visited("forward_process", (), PORTS):
+        with visited(OBJECTS / _process(scenario), _lines(entries), PORTS, other_processors()):
             yield
 
 
@@ -235,7 +235,7 @@ class Testpmd:
 
     @contextlib.contextmanager
     def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
-        processor = _other_processors()[0]
+        processor = other_processors()[0]
         # Its first thread only waits for the end. Into a pipe it would not say that it has begun until it ends.
         command = [
             "stdbuf",
@@ -312,20 +312,28 @@ class Kernel:
 
 
 class VirtualMachine:
-    """Open vSwitch and the filter in a virtual machine with vhost-user ports, as in the paper."""
+    """Open vSwitch and the process of `Process` in a virtual machine, with a tap for each of its two network cards."""
 
-    name = "vm"
     letter = "g"
-    text = "Open vSwitch, and the filter in a virtual machine"
+    text = "Open vSwitch, AF_XDP ports, and the filter in a virtual machine, virtio-net cards on taps"
     inline = False
 
-    def missing(self, scenario: Scenario) -> str | None:
-        if not _KVM.exists():
-            return "no hardware virtualisation here (/dev/kvm)"
-        return "not scripted yet: it needs vhost-user ports, which Open vSwitch has with DPDK only"
+    def __init__(self, name: str, accelerator: Accelerator) -> None:
+        self.name = name
+        self._accelerator = accelerator
 
-    def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> AbstractContextManager[None]:
-        raise OkoError(f"{self.text}: {self.missing(scenario)}")
+    def missing(self, scenario: Scenario) -> str | None:
+        if scenario.by_hand not in ("forward", scenario.program):
+            return _NO_PROGRAM
+        return self._accelerator.missing() or no_open_vswitch()
+
+    @contextlib.contextmanager
+    def run(self, scenario: Scenario, testbed: Testbed, entries: Iterable[Entry]) -> Iterator[None]:
+        with (
+            visited_in_guest(self._accelerator, _process(scenario), _lines(entries), _TAPS),
+            open_vswitch((*PORTS, *_TAPS), "afxdp", _visiting(scenario)),
+        ):
+            yield
 
 
 SETUPS: Final[Sequence[Setup]] = (
@@ -338,7 +346,7 @@ SETUPS: Final[Sequence[Setup]] = (
     ProcessAlone(),
     Testpmd(),
     Kernel(),
-    VirtualMachine(),
+    VirtualMachine("vm", KVM),
 )
 
 
@@ -372,89 +380,20 @@ def _checked(command: Sequence[str], text: str = "") -> None:
         raise OkoError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _no_open_vswitch() -> str | None:
-    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return f"{absent[0]} is not installed" if absent else None if SCHEMA.exists() else f"{SCHEMA} is not there"
+def _visiting(scenario: Scenario) -> list[str]:
+    """The scenario's rules with the way to the process in place of that to the other port, and the ways back."""
+    there = (rule.replace("output:2", "output:3").replace("output:1", "output:4") for rule in scenario.plain_rules())
+    return [*there, "in_port=4,actions=output:2", "in_port=3,actions=output:1"]
 
 
-@contextlib.contextmanager
-def _open_vswitch(ports: Sequence[str], kind: str, rules: Sequence[str]) -> Iterator[None]:
-    """A bridge with these ports, numbered from 1, and rules. Its thread has a processor that does not send, if there
-    is one."""
-    with tempfile.TemporaryDirectory() as directory, Vswitch(Path(directory) / "ovs") as switch:
-        words = ["add-br", _BRIDGE, "--", "set", "bridge", _BRIDGE, "datapath_type=netdev", "fail-mode=secure"]
-        for number, port in enumerate(ports, 1):
-            words += ["--", "add-port", _BRIDGE, port, "--", "set", "interface", port, f"type={kind}"]
-            words.append(f"ofport_request={number}")
-            if kind == "afxdp":
-                words.append("options:n_rxq=1")
-        processors = sum(1 << processor for processor in _other_processors())
-        switch.vsctl("set", "Open_vSwitch", ".", f"other_config:pmd-cpu-mask={processors:#x}")
-        switch.vsctl(*words)
-        listed = Path(directory) / "rules"
-        listed.write_text("\n".join((*rules, "")))
-        switch.ofctl("add-flows", _BRIDGE, str(listed))
-        faults = switch.vsctl("--columns=name,error", "--format=csv", "--no-headings", "list", "interface")
-        for line in faults.splitlines():
-            if re.search(r'"?[^\[\]",]{3,}"?$', line.partition(",")[2]):
-                raise OkoError(f"Open vSwitch: {line}")
-        yield
-        # What it has made of interfaces outlives its processes.
-        switch.vsctl("del-br", _BRIDGE)
+def _process(scenario: Scenario) -> str:
+    """The name of the process of ``perf/baselines/native`` with the scenario's program."""
+    return f"{scenario.program or 'forward'}_process"
 
 
-def _other_processors() -> list[int]:
-    """Those that this process, which sends, is not bound to; all if it is bound to none."""
-    everything = set(range(os.cpu_count() or 1))
-    return sorted(everything - os.sched_getaffinity(0)) or sorted(everything)
-
-
-def _visiting(rule: str) -> str:
-    """The rule with the way to the process in place of that to the other port."""
-    return rule.replace("output:2", "output:3").replace("output:1", "output:4")
-
-
-@contextlib.contextmanager
-def _visited(name: str, entries: Iterable[Entry], names: Sequence[str]) -> Iterator[None]:
-    """The process, at these two interfaces."""
-    ends = [interface(end).index for end in names]
-    with ExitStack() as own:
-        sockets = [own.enter_context(Map.create("sockets", _XSKMAP, 4, 4, 1)) for _ in ends]
-        for index, found in zip(ends, sockets, strict=True):
-            own.enter_context(attach_xdp(own.enter_context(_to_socket(found)), index))
-        fds = [found.fd for found in sockets]
-        process = subprocess.Popen(
-            [OBJECTS / name, *map(str, (*ends, *fds))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=fds,
-            text=True,
-        )
-        own.callback(_end, process)
-        os.sched_setaffinity(process.pid, _other_processors())
-        assert process.stdin is not None  # both are pipes
-        assert process.stdout is not None
-        for table, key, value in entries:
-            process.stdin.write(f"{table} {key.hex()} {value.hex()}\n")
-        process.stdin.write("\n")
-        process.stdin.flush()
-        readable, _, _ = select.select([process.stdout], [], [], _PATIENCE)
-        if not readable or process.stdout.readline() != "ready\n":
-            raise OkoError(f"{name} did not begin: see its message above")
-        yield
-
-
-def _to_socket(sockets: Map) -> LoadedProgram:
-    """Hands every frame to the AF_XDP socket of queue 0, which a veth as made here has only: r1 = map, r2 = 0,
-    r3 = XDP_DROP, call bpf_redirect_map, exit. By hand, because `verifier.elf` knows no XSKMAP."""
-    slots = [(0x18, 1, 0), (0, 0, 0), (0xB7, 2, 0), (0xB7, 3, _XDP_DROP), (0x85, 0, _REDIRECT_MAP), (0x95, 0, 0)]
-    code = b"".join(struct.pack("<BBhi", operation, register, 0, value) for operation, register, value in slots)
-    return load_program("to_socket", code, "GPL", references={0: (sockets, None)})
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
+def _lines(entries: Iterable[Entry]) -> str:
+    """As ``process.c`` reads them."""
+    return "".join((*(f"{table} {key.hex()} {value.hex()}\n" for table, key, value in entries), "\n"))
 
 
 def _nftables(scenario: Scenario) -> str:

@@ -1,4 +1,4 @@
-"""`run`: a command in a guest that has this kernel and, read-only, the host's file system."""
+"""`run` and `booted`: a command in a guest that has this kernel and, read-only, the host's file system."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from oko.errors import KernelError, NotSupported
@@ -35,31 +36,84 @@ exec "$@"
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What differs from guest to guest: what executes its instructions (``-accel``) as which processor (``-cpu``),
+    further arguments of qemu, modules that the guest loads before it runs the command, further words for its kernel,
+    and the command that qemu is run by."""
+
+    accelerator: str = "tcg"
+    cpu: str = "max"
+    arguments: Sequence[str] = ()
+    modules: Sequence[str] = ()
+    words: Sequence[str] = ()
+    prefix: Sequence[str] = ("nice", "-n", "10")
+
+
+EMULATED = Machine()
+"""Without hardware virtualisation, behind everybody else's work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A running guest. `status` is the file that gets the command's exit status, at its end."""
+
+    qemu: subprocess.Popen[bytes]
+    status: Path
+
+
+def missing_program() -> str | None:
+    """What a guest needs and this machine has not, and its package; None if it has everything."""
+    for program, package in PACKAGES.items():
+        if shutil.which(program) is None:
+            return f"{program} is not there: run 'apt-get install {package}'"
+    return None
+
+
 def run(kernel: Kernel, command: Sequence[str], timeout: float) -> int:
     """Run the command in the repository, as root, its output on stdout; return its exit status.
 
     `timeout` is in seconds, from power-on. Raises NotSupported when a program is missing, and KernelError
     when the guest takes longer or ends before the command has.
     """
-    for program, package in PACKAGES.items():
-        if shutil.which(program) is None:
-            raise NotSupported(f"{program} is not there: run 'apt-get install {package}'")
-    with tempfile.TemporaryDirectory(prefix="oko-vm-") as name:
-        directory = Path(name)
-        status = directory / "status"
-        _write_initramfs(kernel, command, directory)
-        with _shared_files(directory) as place:
-            _boot(kernel, directory, place, status, timeout)
-        if not (said := status.read_text().strip()):
+    with booted(kernel, command) as guest:
+        try:
+            guest.qemu.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            late = f"the guest with kernel {kernel.release} was still running after {timeout:.0f} s"
+            raise KernelError(late) from error
+        if not (said := guest.status.read_text().strip()):
             raise KernelError(f"the guest with kernel {kernel.release} ended before the command: see its last lines")
         return int(said)
 
 
-def _write_initramfs(kernel: Kernel, command: Sequence[str], directory: Path) -> None:
+@contextmanager
+def booted(
+    kernel: Kernel, command: Sequence[str], machine: Machine = EMULATED, *, stdout: int | None = None
+) -> Iterator[Guest]:
+    """A guest that runs the command in the repository, as root, and then switches itself off; at the latest the end of
+    the context does. The command's output, and the kernel's, is on `stdout` as subprocess.Popen has it. Raises
+    NotSupported when a program or a module is missing."""
+    if (reason := missing_program()) is not None:
+        raise NotSupported(reason)
+    with tempfile.TemporaryDirectory(prefix="oko-vm-") as name:
+        directory = Path(name)
+        _write_initramfs(kernel, command, machine, directory)
+        with _shared_files(directory) as place:
+            status = directory / "status"
+            words = [*machine.prefix, *_qemu(kernel, machine, directory, place, status)]
+            with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stdout) as qemu:
+                try:
+                    yield Guest(qemu, status)
+                finally:
+                    qemu.kill()
+
+
+def _write_initramfs(kernel: Kernel, command: Sequence[str], machine: Machine, directory: Path) -> None:
     tree = directory / "tree"
     load = tree / "oko" / "load"
     load.mkdir(parents=True)
-    for number, module in enumerate(kernel.closure(*MODULES)):
+    for number, module in enumerate(kernel.closure(*MODULES, *machine.modules)):
         shutil.copy(module, load / f"{number:02}-{module.name}")
     settings = {"REPOSITORY": str(ROOT), "MODULES": str(kernel.modules.parent), "COMMAND": shlex.join(command)}
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
@@ -97,20 +151,14 @@ def _shared_files(directory: Path) -> Iterator[Path]:
         server.wait()
 
 
-def _boot(kernel: Kernel, directory: Path, place: Path, status: Path, timeout: float) -> None:
-    """Run the machine until it switches itself off; `status` is what it writes to its second serial line."""
-    machine = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
-    machine += ["-machine", "pc,accel=tcg,memory-backend=memory", "-cpu", "max", "-smp", str(CPUS), "-m", MEMORY]
-    machine += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on"]
-    machine += ["-chardev", f"socket,id=files,path={place}", "-device", "vhost-user-fs-pci,chardev=files,tag=host"]
-    machine += ["-serial", "stdio", "-serial", f"file:{status}"]
-    machine += ["-kernel", str(kernel.image), "-initrd", str(directory / "initramfs")]
-    machine += ["-append", "console=ttyS0 quiet panic=-1"]
-    process = subprocess.Popen(["nice", "-n", "10", *machine], stdin=subprocess.DEVNULL)
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired as error:
-        raise KernelError(f"the guest with kernel {kernel.release} was still running after {timeout:.0f} s") from error
-    finally:
-        process.kill()
-        process.wait()
+def _qemu(kernel: Kernel, machine: Machine, directory: Path, place: Path, status: Path) -> list[str]:
+    """The command; `status` gets what the guest writes to its second serial line."""
+    words = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    words += ["-machine", f"pc,accel={machine.accelerator},memory-backend=memory", "-cpu", machine.cpu]
+    words += ["-smp", str(CPUS), "-m", MEMORY]
+    words += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on"]
+    words += ["-chardev", f"socket,id=files,path={place}", "-device", "vhost-user-fs-pci,chardev=files,tag=host"]
+    words += ["-serial", "stdio", "-serial", f"file:{status}"]
+    words += ["-kernel", str(kernel.image), "-initrd", str(directory / "initramfs")]
+    words += ["-append", " ".join(("console=ttyS0", "quiet", "panic=-1", *machine.words))]
+    return [*words, *machine.arguments]
