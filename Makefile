@@ -4,8 +4,8 @@ STAMP := $(VENV)/.stamp
 
 PACKAGES := ca-certificates clang iproute2 libbpf-dev libbpf1 linux-libc-dev make procps python3-venv util-linux
 # The other compilers that programs are tested with, and the oracles: what Oko must agree with.
-TEST_PACKAGES := bpftool clang-16 clang-19 clang-format ethtool llvm nftables openssl openvswitch-common openvswitch-switch \
-	p0f tshark
+TEST_PACKAGES := bpftool clang-16 clang-19 clang-format ethtool iperf3 llvm nftables openssl openvswitch-common \
+	openvswitch-switch p0f tshark
 OLD_KERNEL_PACKAGES := busybox-static kmod qemu-system-common qemu-system-x86
 INSTALLED = $(shell dpkg-query -W -f '$${db:Status-Status}:$${Package}\n' $(PACKAGES) 2>/dev/null | sed -n 's/^installed://p')
 MISSING = $(filter-out $(INSTALLED),$(PACKAGES))

@@ -62,5 +62,6 @@ def other_processors() -> list[int]:
 
 
 def on_others() -> tuple[str, ...]:
-    """Goes before a command whose process is to leave the processor that sends alone."""
-    return ("taskset", "--cpu-list", ",".join(map(str, other_processors())))
+    """Goes before a command whose process is to leave the processor that sends alone. It ends with this one, at the
+    latest: a thread of Open vSwitch's that polls would take a processor for ever."""
+    return ("setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", ",".join(map(str, other_processors())))

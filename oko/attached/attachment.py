@@ -23,11 +23,12 @@ from oko.attached.continuation import port_rule
 from oko.attached.description import OvsBridge, OvsController, OvsInterface
 from oko.attached.detach import Guarded, OwnRules, Pinned, give_back, open_record
 from oko.attached.endpoint import Endpoint, Mode, NameTaken
+from oko.attached.entrance import Entrance
 from oko.attached.features import require_attachable, reserved
 from oko.attached.filter_rules import FilterRules
 from oko.attached.guard import Guard
 from oko.attached.marker import PASSING, Marker
-from oko.attached.near_end import NearEnd, NearEndChange, in_order, prepare, restore, survey
+from oko.attached.near_end import NearEnd, NearEndChange, followed, in_order, prepare, restore, survey
 from oko.attached.order import Order
 from oko.attached.ovsdb import Follower
 from oko.attached.plane import Plane
@@ -102,6 +103,10 @@ async def attached(settings: Settings, attach: AttachSettings, rundir: RunDirect
         require(feature)
     record = open_record(settings.statedir, settings.bridge)
     is_new = not len(record)
+    if is_new and settings.bridge in rundir.bridges():
+        raise AttachError(
+            f"bridge {settings.bridge} is one of Oko's own already: 'oko bridge del {settings.bridge}' takes it away"
+        )
     async with contextlib.AsyncExitStack() as stack:
         bridge = AttachedBridge(settings, attach, rundir, record)
         try:
@@ -138,6 +143,7 @@ class AttachedBridge:
         self._port_settings = PortSettings()
         self._controllers: tuple[OvsController, ...] = ()
         self._guard: Guard | None = None
+        self._is_new = not len(record)
         self._changed = asyncio.Event()
         self._followed = asyncio.Event()
         self._ending = False
@@ -170,8 +176,11 @@ class AttachedBridge:
         self._begin(stack, upstream.run())
         self._begin(stack, self._order.run())
         await self._listen(stack, relays, endpoint)
-        with contextlib.suppress(TimeoutError):  # without Open vSwitch it goes on as an earlier okod left it
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._followed.wait(), _PATIENCE)
+        if self._is_new and not self._followed.is_set():
+            raise AttachError(f"bridge {self.name}: its rules cannot be followed: {upstream.complaint or 'no answer'}")
+        # Without Open vSwitch it goes on as an earlier okod left it.
         # Open vSwitch may have said by now that XDP is to leave a port alone.
         await self._follow_once(self._description())
         self._begin(stack, self._follow())
@@ -254,8 +263,10 @@ class AttachedBridge:
         plane = Plane(
             FilterRules(self._bridge, self._order),
             self._order,
+            Entrance(self._bridge, self._indices, upstream.settle),
             lambda send, backlog: ExtensionServer(self._bridge, send, backlog, loads, self._report),
             self._own_totals,
+            self._extended,
         )
         relays = await stack.enter_async_context(Relays(plane, self._settings.max_connections))
         rights = Terms("a controller")
@@ -310,11 +321,16 @@ class AttachedBridge:
         assert isinstance(reply, Aggregate)
         return reply
 
+    def _extended(self) -> None:
+        """The extension may have changed rules."""
+        self._order.changed()
+
     def _report(self) -> AttachmentReply:
         """What keeps filter rules from being all in effect."""
         found = [ConcernEntry(Concern.PORT, name, reason) for name, reason in sorted(self.without_xdp.items())]
         if self._order.trouble:
-            found.append(ConcernEntry(Concern.BRIDGE, self.name, self._order.trouble))
+            reason = self._upstream.complaint or self._order.trouble
+            found.append(ConcernEntry(Concern.BRIDGE, self.name, reason))
         for rule in self._order.table.suspended():
             found.append(ConcernEntry(Concern.FLOW, *self._order.suspension(rule)))
         return AttachmentReply(AttachmentFlag.ATTACHED, tuple(found))
@@ -351,6 +367,24 @@ class AttachedBridge:
             self._complain(end.name, str(error))
             self._forget(end)
 
+    async def _follow_ends(self, description: OvsBridge) -> None:
+        """Prepare those interfaces anew whose MTU somebody has changed."""
+        least = None
+        for interface in sorted(description.interfaces, key=lambda each: each.name == self.name):
+            end = self._ends.get(interface.name)
+            if end is None or end.ifindex != interface.ifindex:
+                continue
+            changed = await followed(end, interface, self._database, least if end.internal else None)
+            if changed == end:
+                continue
+            log.info("bridge %s: port %s: its MTU is %d now", self.name, end.name, changed.mtu)
+            self._record.add(NearEndChange(changed.to_json(), str(self._database)))
+            if end.internal:
+                await restore(end, self._database)
+            self._forget(end)
+            await self._prepare(changed)
+            least = min((each.mtu for each in self._ends.values() if each.growth), default=None)
+
     def _forget(self, end: NearEnd) -> None:
         self._ends.pop(end.name, None)
         self._record.remove(NearEndChange(end.to_json(), str(self._database)))
@@ -361,9 +395,11 @@ class AttachedBridge:
         for interface in description.interfaces:
             if reason := interface.without_xdp or self._withheld(interface):
                 self._complain(interface.name, reason)
-            elif interface.name in self._ends and (port := _port(interface)) is not None:
-                ports[interface.name] = port
-                self.without_xdp.pop(interface.name, None)
+            elif (end := self._ends.get(interface.name)) is not None:
+                try:
+                    ports[interface.name] = _port(interface, end)
+                except PortError as error:
+                    self._complain(interface.name, str(error))
         there = {interface.name for interface in description.interfaces}
         self.without_xdp = {name: why for name, why in self.without_xdp.items() if name in there}
         return ports
@@ -386,6 +422,7 @@ class AttachedBridge:
         if self._inside.get(port.name) != port:
             port.attach(self._datapath)
             self._inside[port.name] = port
+            self.without_xdp.pop(port.name, None)
             log.info("bridge %s: port %d (%s) has XDP", self.name, port.number, port.name)
 
     async def _let_out(self, name: str) -> None:
@@ -422,6 +459,7 @@ class AttachedBridge:
 
     async def _follow_once(self, description: OvsBridge) -> None:
         self._order.object(_objection(description))
+        await self._follow_ends(description)
         for end in in_order(self._survey(description)):
             await self._prepare(end)
         before = dict(self._inside)
@@ -471,14 +509,16 @@ def _without(rule: FlowMod) -> FlowMod:
     return FlowMod(command=Command.DELETE_STRICT.value, priority=rule.priority, match=rule.match)
 
 
-def _port(interface: OvsInterface) -> Port | None:
-    """None if the interface has gone in the meantime."""
+def _port(interface: OvsInterface, end: NearEnd) -> Port:
+    """Raises PortError if the interface has gone in the meantime, or is not as it was prepared."""
     assert interface.ifindex is not None
     assert interface.ofport is not None
-    try:
-        found = interface_at(interface.ifindex)
-    except PortError:
-        return None
+    found = interface_at(interface.ifindex)
+    if end.growth and found.mtu != end.mtu + end.growth:
+        raise PortError(
+            f"its MTU is {found.mtu}, and was {end.mtu} when Oko attached, which raised it by {end.growth}: set it to "
+            f"{end.mtu + end.growth}, or detach, set it, and attach again"
+        )
     return Port(interface.name, interface.ofport, found.index, found.mac, None)
 
 

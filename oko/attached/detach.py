@@ -14,12 +14,12 @@ from oko.attached.continuation import DELETE_ALL
 from oko.attached.endpoint import NameTaken, TargetTaken, answers, give_back_name, give_back_target
 from oko.attached.management import Management
 from oko.attached.near_end import NearEndChange, undo
-from oko.attached.record import SUFFIX, Record
+from oko.attached.record import Record
 from oko.errors import AttachError, OkoError
 from oko.switch import store
 from oko.switch.datapath import take_down
 from oko.switch.removal import end_okod
-from oko.switch.rundir import RunDirectory
+from oko.switch.rundir import ATTACHED, RunDirectory
 
 log = logging.getLogger("oko")
 
@@ -30,6 +30,9 @@ class Pinned:
 
     pins: str
 
+    def __str__(self) -> str:
+        return f"XDP, pinned at {self.pins}"
+
 
 @dataclass(frozen=True, slots=True)
 class OwnRules:
@@ -37,12 +40,18 @@ class OwnRules:
 
     name: str
 
+    def __str__(self) -> str:
+        return f"Oko's own rules, behind socket {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
     """What its ports send is guarded, by what is pinned in the directory `pins`."""
 
     pins: str
+
+    def __str__(self) -> str:
+        return f"the guard, pinned at {self.pins}"
 
 
 async def _take_off(change: Pinned | Guarded) -> None:
@@ -79,7 +88,7 @@ no shim is left when the guard goes. Doing so twice, or for a change that was no
 
 def open_record(statedir: Path, bridge: str) -> Record:
     """The record of a bridge. Raises StateDamaged."""
-    return Record(statedir / f"{bridge}{SUFFIX}", tuple(UNDO))
+    return Record(statedir / f"{bridge}{ATTACHED}", tuple(UNDO))
 
 
 async def give_back(record: Record) -> None:

@@ -6,25 +6,27 @@ Those of the versions that are relayed are in `DIALECTS`. Offsets are bytes from
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from ofext import instructions, multipart
 from ofext import messages as of13
-from ofext import multipart
 from ofext.constants import TABLE_ALL, VERSION, ReservedPort
 from ofext.messages import HEADER_SIZE
 from ofext.oxm import Oxm, read_oxm, write_oxm
+from ofext.v10 import actions as actions10
 from ofext.v10 import messages as of10
 from ofext.v10 import stats
 from ofext.v10.constants import NICIRA, WILDCARDS_ALL
 from ofext.v10.constants import VERSION as VERSION10
+from oko.attached.entrance import EnteringPacket
 from oko.attached.plain_mod import PlainMod, read_plain_mod, read_plain_mod10
 from oko.attached.reserved import LOWEST_PRIORITY
 from oko.attached.shim import OWN_COOKIE
 from oko.errors import BadFlowMod, BadMatch, NotExpressible, OkoError
 from oko.flow.rule import Command
-from oko.switch import refusal, wire10
+from oko.switch import refusal, wire10, wire_packet
 from oko.switch.wire10_match import read_match, read_nxm, write_nxm
 
 FLOW_MOD: Final = 14
@@ -36,6 +38,16 @@ _EXPERIMENTER: Final = 0xFFFF
 _NICIRA_ID: Final = NICIRA.to_bytes(4, "big")
 _RESUBMIT: Final = 1  # NXAST_RESUBMIT
 _RESUBMIT_TABLE: Final = (14, 44)  # NXAST_RESUBMIT_TABLE, NXAST_RESUBMIT_TABLE_CT
+_TABLE10: Final = ReservedPort.TABLE & 0xFFFF
+_SENDING: Final = (
+    instructions.Output,
+    instructions.Group,
+    instructions.SetQueue,
+    actions10.Output,
+    actions10.Enqueue,
+    actions10.Group,
+)
+"""Actions that send a packet, or say by which queue, and leave it as it is for the actions behind them."""
 _U64: Final = (1 << 64) - 1
 
 
@@ -133,11 +145,18 @@ class Dialect(Protocol):
     def refusal(self, error: OkoError, request: bytes) -> bytes:
         """The message that tells what was wrong with a request."""
 
+    def packet_in_port(self, message: bytes) -> int:
+        """The port that a packet-out's packet is to have come in by; 0 if it is cut off."""
+
     def packet_actions(self, message: bytes) -> bytes:
         """The actions of a packet-out."""
 
     def enters_table(self, message: bytes) -> bool:
-        """Whether a packet-out lets the tables decide."""
+        """Whether a packet-out sends its packet to TABLE."""
+
+    def divided(self, message: bytes) -> tuple[EnteringPacket, bytes]:
+        """A packet-out that sends its packet to TABLE, and elsewhere: that it sends there, and the packet-out that does
+        the rest, if there is any. Raises BadAction, ProtocolError."""
 
     def decode(self, message: bytes) -> tuple[Any, int]:
         """The message and its transaction id. Raises ProtocolError."""
@@ -195,8 +214,19 @@ class Of13:
         length = self._actions.unpack_from(message)[0] if len(message) >= self._actions.size else 0
         return message[24 : 24 + length]
 
+    def packet_in_port(self, message: bytes) -> int:
+        return int.from_bytes(message[12:16], "big")
+
     def enters_table(self, message: bytes) -> bool:
-        return _enters(self.packet_actions(message), ReservedPort.TABLE.to_bytes(4, "big"))
+        return _outputs_to(self.packet_actions(message), ReservedPort.TABLE.to_bytes(4, "big"))
+
+    def divided(self, message: bytes) -> tuple[EnteringPacket, bytes]:
+        said, xid = of13.decode(message)
+        assert isinstance(said, of13.PacketOut)
+        inside, outside = _divide(said.actions, ReservedPort.TABLE)
+        actions, frame = wire_packet.read_packet_out(replace(said, actions=inside))
+        rest = of13.encode(replace(said, actions=outside), xid) if _sends(outside) else b""
+        return EnteringPacket(actions, frame, said.in_port), rest
 
     def decode(self, message: bytes) -> tuple[Any, int]:
         return of13.decode(message)
@@ -324,8 +354,18 @@ class Of10:
         length = self._actions.unpack_from(message)[0] if len(message) >= self._actions.size else 0
         return message[16 : 16 + length]
 
+    def packet_in_port(self, message: bytes) -> int:
+        return int.from_bytes(message[12:14], "big")
+
     def enters_table(self, message: bytes) -> bool:
-        return _enters(self.packet_actions(message), (ReservedPort.TABLE & 0xFFFF).to_bytes(2, "big"))
+        return _outputs_to(self.packet_actions(message), _TABLE10.to_bytes(2, "big"))
+
+    def divided(self, message: bytes) -> tuple[EnteringPacket, bytes]:
+        said, xid = of10.decode(message)
+        assert isinstance(said, of10.PacketOut)
+        inside, outside = _divide(said.actions, _TABLE10)
+        packet = EnteringPacket(*wire10.read_packet_out(replace(said, actions=inside)))
+        return packet, of10.encode(replace(said, actions=outside), xid) if _sends(outside) else b""
 
     def is_exact(self, message: bytes) -> bool:
         """Whether a flow_mod has the match of fixed size, and no wildcard in it: Open vSwitch gives its rule the
@@ -379,20 +419,42 @@ def _fields(data: bytes) -> Iterator[Oxm]:
         yield oxm
 
 
-def _enters(actions: bytes, table: bytes) -> bool:
-    """Whether there is an output to TABLE, the port `table`, or a resubmission to the first table."""
-    offset = 0
-    while offset + 8 <= len(actions):
-        kind = int.from_bytes(actions[offset : offset + 2], "big")
-        length = int.from_bytes(actions[offset + 2 : offset + 4], "big")
-        body = actions[offset + 4 : offset + length]
-        if kind == _OUTPUT and body.startswith(table):
-            return True
+def resubmits(actions: bytes) -> bool:
+    """Whether there is a resubmission to the first table."""
+    for kind, body in _bodies(actions):
         if kind == _EXPERIMENTER and body[:4] == _NICIRA_ID:
             subtype = int.from_bytes(body[4:6], "big")
             if subtype == _RESUBMIT or (subtype in _RESUBMIT_TABLE and body[8:9] in (b"\0", b"\xff")):
                 return True
-        if length < 8:
-            return False
-        offset += length
     return False
+
+
+def _outputs_to(actions: bytes, port: bytes) -> bool:
+    """Whether there is an output to a port."""
+    return any(kind == _OUTPUT and body.startswith(port) for kind, body in _bodies(actions))
+
+
+def _bodies(actions: bytes) -> Iterator[tuple[int, bytes]]:
+    """The types of actions, and what stands behind their lengths."""
+    offset = 0
+    while offset + 8 <= len(actions):
+        kind = int.from_bytes(actions[offset : offset + 2], "big")
+        length = int.from_bytes(actions[offset + 2 : offset + 4], "big")
+        yield kind, actions[offset + 4 : offset + length]
+        if length < 8:
+            return
+        offset += length
+
+
+def _divide(actions: Sequence[Any], table: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Those of a packet-out's actions that decide what is sent to the port `table`, and those that decide all else."""
+
+    def enters(action: Any) -> bool:
+        return isinstance(action, instructions.Output | actions10.Output) and action.port == table
+
+    inside = tuple(each for each in actions if enters(each) or not isinstance(each, _SENDING))
+    return inside, tuple(each for each in actions if not enters(each))
+
+
+def _sends(actions: Sequence[Any]) -> bool:
+    return any(isinstance(each, _SENDING) for each in actions)

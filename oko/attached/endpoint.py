@@ -43,6 +43,8 @@ log = logging.getLogger("oko")
 
 _BESIDE: Final = ".ovs"
 """Behind the name of a management socket whose own name Oko has taken."""
+_DRAFT: Final = ".new"
+"""Behind it while a socket that is to have it, or the other name, is made."""
 _LOOKED: Final = 0.1
 """Seconds between two looks at whose socket has the name."""
 _EVERYWHERE: Final = "0.0.0.0"
@@ -70,6 +72,14 @@ class NameTaken:
         """Where Open vSwitch listens."""
         return Path(f"{self.name}{_BESIDE}")
 
+    @property
+    def draft(self) -> Path:
+        """What is to take one of the two names."""
+        return Path(f"{self.name}{_DRAFT}")
+
+    def __str__(self) -> str:
+        return f"the name of socket {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class TargetTaken:
@@ -90,14 +100,19 @@ class TargetTaken:
         """The socket in its place."""
         return Path(self.replacement.partition(":")[2])
 
+    def __str__(self) -> str:
+        return f"controller {self.target}"
+
 
 async def give_back_name(taken: NameTaken) -> None:
     """Let the management socket have its name again. Doing so twice is harmless."""
     name, beside = Path(taken.name), taken.beside
-    if answers(beside):
+    taken.draft.unlink(missing_ok=True)
+    if answers(beside) and not _is_one(name, beside):
         beside.rename(name)
         return
-    # Nobody listens there: Open vSwitch has ended, or begun anew under its own name.
+    # okod had begun to take the name, and rename(2) would leave both; or nobody listens there: Open vSwitch has ended,
+    # or begun anew under its own name.
     beside.unlink(missing_ok=True)
     if not answers(name):
         name.unlink(missing_ok=True)
@@ -193,21 +208,26 @@ class Endpoint:
     async def _take_name(self) -> None:
         """Whoever connects to the name reaches Oko from now on, and Open vSwitch under the other: there is no moment
         in which nobody has the name."""
-        name, beside = self._management, self._taken.beside
-        draft = name.with_name(f"{name.name}.new")
+        name, beside, draft = self._management, self._taken.beside, self._taken.draft
         try:
-            if answers(name):
+            draft.unlink(missing_ok=True)  # of an okod that was killed at it
+            if not answers(name) and not answers(beside):
+                raise AttachError(f"socket {name}: nobody listens: does ovs-vswitchd run, with this bridge?")
+            if answers(name) and not _is_one(name, beside):
                 # Open vSwitch's, which has begun anew if there is another beside it.
-                draft.unlink(missing_ok=True)
                 os.link(name, draft)
                 draft.rename(beside)
-            elif not answers(beside):
-                raise AttachError(f"socket {name}: nobody listens: does ovs-vswitchd run, with this bridge?")
             listener = _bound(draft, like=beside)
-            self._inode = _inode(draft)
-            draft.rename(name)
+            try:
+                self._inode = _inode(draft)
+                draft.rename(name)
+            except OSError:
+                listener.close()
+                raise
         except OSError as error:
             raise AttachError(f"socket {name} cannot be taken: {error.strerror}: may okod write there?") from None
+        finally:
+            draft.unlink(missing_ok=True)
         if server := self._servers.pop(str(name), None):
             server.close()
         # Whoever may connect could do everything without Oko.
@@ -354,6 +374,14 @@ def _inode(path: Path) -> tuple[int, int]:
     """What tells a socket from every other. Raises FileNotFoundError."""
     found = path.lstat()
     return found.st_dev, found.st_ino
+
+
+def _is_one(path: Path, other: Path) -> bool:
+    """Whether both are names of one file."""
+    try:
+        return _inode(path) == _inode(other)
+    except FileNotFoundError:
+        return False
 
 
 def _bound(path: Path, *, like: Path | None = None) -> socket.socket:

@@ -170,13 +170,14 @@ class FilterTable:
         self._follow(plan)
         return plan
 
-    def leave(self, plain: Collection[PlainRule]) -> Plan:
+    def leave(self, plain: Collection[PlainRule], kept: Collection[PlainRule] = ()) -> Plan:
         """What has to be done at once when these are the plain rules: those that are gone are looked up no more, and
-        what cannot be told any more is suspended."""
+        what cannot be told any more is suspended. What is `kept` of rules that go is looked up in their place."""
         plan = self.begin()
         for key, rule in plan.rules.items():
             preceding = list(above(rule, plain))
-            plan.above[key] = plan.above.get(key, frozenset()) & frozenset(map(key_of, preceding))
+            staying = plan.above.get(key, frozenset()) & frozenset(map(key_of, preceding))
+            plan.above[key] = staying | frozenset(map(key_of, above(rule, kept)))
             if self._doubts(preceding) and shim_id_of(rule) != SUSPENDED:
                 self._put(plan, rule, _continuing(SUSPENDED, given(rule)))
         self._follow(plan)

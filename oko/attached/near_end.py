@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -92,6 +92,9 @@ class NearEndChange:
     end: dict[str, Any]
     database: str
 
+    def __str__(self) -> str:
+        return f"interface {self.end['name']}"
+
 
 def undo(change: NearEndChange) -> None:
     """`restore` the end, without waiting for ovs-vswitchd: it need not run. Doing so again, or when nothing had been
@@ -140,6 +143,32 @@ def _as_opened(name: str, ifindex: int) -> Interface:
             "namespace of ovs-vswitchd"
         )
     return found
+
+
+async def followed(end: NearEnd, interface: OvsInterface, database: Path, least: int | None) -> NearEnd:
+    """The end as it is to be from now on. It is another one if somebody has changed the interface's MTU, or what Open
+    vSwitch is asked to keep it at, since it was prepared: that is the MTU of the network now. An internal one is to be
+    held at `least`, unless that is None or somebody asks for another.
+
+    `interface` is what OVSDB said last. To be called in the network namespace of the interface. Raises PortError for
+    one that is gone, AttachError for the database.
+    """
+    held = end.mtu + end.growth
+    if least is None and (interface.mtu, interface.mtu_request) == (held, end.requested):
+        return end
+    found = await read(database, _cell(end))
+    requested = found if isinstance(found, int) else None
+    if end.internal:
+        if requested is not None and requested != end.requested:
+            return replace(end, mtu=requested, mtu_request=requested)
+        if requested is None or end.mtu_request is None:
+            return replace(end, mtu=least or end.mtu, mtu_request=None)
+        return end
+    now = interface_at(end.ifindex).mtu
+    if requested is not None:
+        # Open vSwitch puts back what somebody sets past it.
+        return end if requested == end.requested else replace(end, mtu=requested, mtu_request=requested)
+    return replace(end, mtu=end.mtu if now == held else now, mtu_request=None)
 
 
 def in_order(ends: Iterable[NearEnd]) -> list[NearEnd]:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from ofext.constants import GROUP_ANY, PORT_ANY
@@ -28,12 +30,13 @@ from oko.attached.filter_table import ChangeMessage, FilterTable, Key, Plan, key
 from oko.attached.marker import Marker
 from oko.attached.plain import Change, PlainRule
 from oko.attached.plain_mod import PlainMod
-from oko.attached.precedence import above, describe, describe_hidden, precedes, require_visible
+from oko.attached.precedence import above, describe, describe_hidden, intersection, precedes, require_visible
 from oko.attached.upstream import TABLE, Changed, Event, Followed, Lost, Paused, Resumed, Upstream
 from oko.errors import AttachError, BundleFailed, OkoError, PortError, RemoteError
 from oko.flow import match_text
 from oko.flow.attachment import Shims
 from oko.flow.rule import Command, Rule
+from oko.flow.rule import FlowMod as ImageMod
 from oko.kernel.grace import wait_for_programs
 from oko.kernel.link_monitor import LinkState, link_state
 from oko.switch.bridge import Bridge, Removed
@@ -42,6 +45,8 @@ from oko.switch.wire_match import read_match, write_match
 
 log = logging.getLogger("oko")
 
+_PATIENCE: Final = 5.0
+"""Seconds that a change waits for the plain rules to be known."""
 _AGAIN: Final = 0.5
 """Seconds until what could not be done is tried again, unless something happens before."""
 
@@ -73,6 +78,10 @@ class Order:
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._stopped = False
+        self._known = asyncio.Event()  # all plain rules are known
+        self._unknown_since = time.monotonic()
+        self._moves = 0  # how often plain rules have changed,
+        self._settled = 0  # and for how many of these times Open vSwitch has settled
         self._behind = False  # something could not be done that is to be tried again
         self._wanted = 1  # how often Oko's own rules were to be put in place, all of them,
         self._placed = 0  # and which of these times has been done
@@ -139,6 +148,7 @@ class Order:
     async def filters(self, changes: Sequence[ChangeMessage]) -> None:
         """Carry out changes of filter rules and observers at one instant. Raises BundleFailed, and none is carried out
         then; AttachError without a connection."""
+        await self._wait_for_rules()
         async with self._turn:
             # What Open vSwitch has answered for is known then.
             await self._upstream.barrier()
@@ -146,6 +156,7 @@ class Order:
 
     async def _carry_out(self, plan: Plan) -> None:
         await self._install(plan)
+        await self._settle_before(plan)
         self._swap(plan)
 
     async def _install(self, plan: Plan) -> None:
@@ -195,9 +206,13 @@ class Order:
             require_visible(mod.rule)
 
     async def plain(self, mods: Sequence[PlainMod], forward: Callable[[], Awaitable[None]]) -> None:
-        """Carry out changes of plain rules at both places, with the shares that filter rules have in them. `forward`
-        lets Open vSwitch make them, and returns when it has. Raises OkoError if they are not made, and `forward` has
-        not been called then, or what `forward` raises."""
+        """Carry out one change of plain rules, several adds, or a bundle, at both places, with the shares that filter
+        rules have in them. `forward` lets Open vSwitch make them, and returns when it has. Raises OkoError if they are
+        not made, and `forward` has not been called then, or what `forward` raises."""
+        if not await self._wait_for_rules() and not any(mod.share for mod in mods):
+            # As if somebody did it past okod, which sees to it when it knows of the rules again.
+            await forward()
+            return
         async with self._turn:
             try:
                 await self._change_plain(mods, forward)
@@ -218,7 +233,7 @@ class Order:
             raise error.cause from error
         if any(precedes(rule, below) for rule in going.values() for below in plan.rules.values()):
             self._swap(plan)
-            await self._carry_out(self.table.leave(staying))
+            await self._carry_out(self.table.leave(staying, list(self._kept(mods, going))))
             await self._drain()
             await forward()
         else:
@@ -227,6 +242,8 @@ class Order:
             except BaseException:
                 self._abandon(plan)
                 raise
+            self._moves += 1
+            await self._settle_before(plan)
             self._swap(plan)
         if any(mod.command is Command.ADD and self.table.below(mod.rule) for mod in mods):
             try:
@@ -236,13 +253,38 @@ class Order:
                 # Open vSwitch has made the change: it cannot be refused any more.
                 log.warning("bridge %s: XDP does not know of a plain rule yet: %s", self._bridge.name, error)
 
+    async def _wait_for_rules(self) -> bool:
+        """Return when the plain rules are known, as they are soon after Open vSwitch has begun; False if they are not
+        even then."""
+        left = self._unknown_since + _PATIENCE - time.monotonic()
+        if not self._known.is_set() and left > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._known.wait(), left)
+        return self._known.is_set()
+
+    async def _settle(self) -> None:
+        """Return when Open vSwitch goes by its rules as they are now."""
+        moves = self._moves
+        await self._upstream.settle()
+        self._settled = moves
+
+    async def _settle_before(self, plan: Plan) -> None:
+        """What a filter rule leaves to Open vSwitch that has decided it so far must not meet what the rules below it
+        were before that."""
+        leaves = any(isinstance(mod, ImageMod) and _leaves(mod) for mod in plan.image)
+        if leaves and self._settled != self._moves:
+            try:
+                await self._settle()
+            except BaseException:
+                self._abandon(plan)
+                raise
+
     async def _going(self, mods: Sequence[PlainMod]) -> dict[Key, PlainRule]:
         """The plain rules among those that are looked up in the image that Open vSwitch would delete."""
         passes = self.table.passes()
         there = {key_of(rule): rule for rule in self._plain() if key_of(rule) in passes}
         going: dict[Key, PlainRule] = {}
         for mod in mods:
-            # One that is deleted and added again is gone in between.
             if mod.command.is_delete and (mod.all_tables or mod.rule.table == TABLE) and not mod.rule.unseen:
                 found = [key for key, rule in there.items() if _is_meant(mod, rule)]
                 if found and (mod.out_port is not None or mod.out_group is not None):
@@ -250,6 +292,17 @@ class Order:
                     found = [key for key in found if key in sending]
                 going.update((key, there[key]) for key in found)
         return going
+
+    def _kept(self, mods: Sequence[PlainMod], going: Mapping[Key, PlainRule]) -> Iterator[PlainRule]:
+        """Of plain rules that go, what another that comes with them has in common with them: those packets never are a
+        filter rule's."""
+        for rule in going.values():
+            below = self.table.below(rule)
+            for mod in mods:
+                if mod.command is Command.ADD and not mod.rule.unseen and mod.rule.match.overlaps(rule.match):
+                    common = replace(rule, match=intersection(rule.match, mod.rule.match))
+                    if all(precedes(mod.rule, other) for other in below if precedes(common, other)):
+                        yield common
 
     async def _sending(self, mod: PlainMod) -> set[Key]:
         """The rules that a delete means by where they send to, too: only Open vSwitch knows that."""
@@ -303,20 +356,28 @@ class Order:
                 for change in changes:
                     self._hear(change)
             case Lost(reason):
+                if self._known.is_set():
+                    self._unknown_since = time.monotonic()
+                self._known.clear()
                 self._stop(f"the connection to the bridge has ended: {reason}")
             case Paused():
+                self._unknown_since = time.monotonic()
+                self._known.clear()
                 self._stop("rules change faster than they can be told")
             case Followed():
                 # Those of filter rules are not in place, or not as they are now.
                 self._wanted += 1
+                self._known.set()
                 self.wake()
             case Resumed():
+                self._known.set()
                 self.wake()
 
     def _hear(self, change: Change) -> None:
         rule = change.rule
         shim_id = id_of(rule.cookie)
         if not rule.own:
+            self._moves += 1
             if rule.priority in RESERVED_PRIORITIES or self.table.below(rule):
                 self.wake()
         elif shim_id is not None and change.reason in (DeletedReason.GROUP_DELETE, DeletedReason.METER_DELETE):
@@ -376,7 +437,7 @@ class Order:
         if taken is not None:
             self._stop(f"{describe(taken)} has a priority that is Oko's own: delete it")
         elif self.trouble:
-            await self._upstream.settle()
+            await self._settle()
             if self._upstream.following and self._placed == self._wanted:
                 log.info("bridge %s: packets are continued by Open vSwitch", self._bridge.name)
                 self.trouble = ""
@@ -404,7 +465,7 @@ class Order:
             return
         await self._install(plan)
         try:
-            await self._upstream.settle()
+            await self._settle()
         except BaseException:
             self._abandon(plan)
             raise
@@ -418,6 +479,11 @@ class Order:
             await self._upstream.change([removal(shim_id) for shim_id in ids])
             await self._upstream.settle()
             self.table.ids.release(ids)
+
+
+def _leaves(mod: ImageMod) -> bool:
+    """Whether packets that a filter rule has decided may be Open vSwitch's after the change."""
+    return mod.rule.match.program is not None and mod.command.is_delete
 
 
 def _is_meant(mod: PlainMod, rule: PlainRule) -> bool:

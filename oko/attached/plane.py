@@ -10,6 +10,7 @@ from ofext.constants import Role
 from ofext.extension import Command, ListReply, ListRequest, Observe, Unobserve
 from ofext.messages import FlowMod, FlowRemoved
 from ofext.multipart import Aggregate, FlowStats, FlowStatsRequest
+from oko.attached.entrance import EnteringPacket
 from oko.attached.plain_mod import PlainMod
 from oko.errors import OkoError
 
@@ -56,6 +57,14 @@ class Order(Protocol):
         not been called then."""
 
 
+class Entrance(Protocol):
+    """How packets of controllers come in by the ports that carry the XDP program: `oko.attached.entrance.Entrance`."""
+
+    def has(self, port: int) -> bool: ...
+
+    async def enter(self, packets: Sequence[EnteringPacket]) -> list[OkoError | None]: ...
+
+
 class Extension(Protocol):
     """What answers the extension's messages of one connection: `oko.switch.extension.ExtensionServer`."""
 
@@ -74,6 +83,7 @@ class Plane:
 
     rules: FilterRules
     order: Order
+    entrance: Entrance
     extend: Callable[[Callable[[bytes], None], Callable[[], int]], Extension]
     own_totals: Callable[[], Awaitable[Aggregate]]
     changed: Callable[[], None] = lambda: None

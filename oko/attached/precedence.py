@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from oko.attached.plain import PlainRule
 from oko.attached.upstream import TABLE
 from oko.errors import BadFlowMod
+from oko.flow.match import Condition, Match
 from oko.flow.match_text import write_match
 from oko.flow.rule import Rule
 
@@ -22,6 +23,17 @@ def precedes(plain: PlainRule, rule: Rule) -> bool:
 def above(rule: Rule, plain: Iterable[PlainRule]) -> Iterator[PlainRule]:
     """The plain rules that precede a filter rule."""
     return (other for other in plain if precedes(other, rule))
+
+
+def intersection(one: Match, other: Match) -> Match:
+    """What both matches of two that overlap describe."""
+    conditions = {condition.field: condition for condition in one.conditions}
+    for condition in other.conditions:
+        before = conditions.get(condition.field, Condition(condition.field, 0, 0))
+        conditions[condition.field] = Condition(
+            condition.field, before.value | condition.value, before.mask | condition.mask
+        )
+    return Match.of(conditions.values())
 
 
 def require_visible(plain: PlainRule) -> None:

@@ -17,8 +17,6 @@ from typing import Any, Final
 from oko.errors import AttachError, StateDamaged
 
 VERSION: Final = 1
-SUFFIX: Final = ".attached"
-"""Of the file's name, behind that of the bridge."""
 
 
 class Record:
@@ -66,8 +64,9 @@ class Record:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "what is in it is no record of Oko's"
             raise StateDamaged(
-                f"{self.path} cannot be read: {error!r}: it says what of Open vSwitch is to be given back: see "
+                f"{self.path} cannot be read: {reason}: it says what of Open vSwitch is to be given back: see "
                 "docs/ovs.md, 'Detaching', for how to do that by hand"
             ) from None
 

@@ -29,6 +29,7 @@ from oko.attached.relayed_requests import (
     FILTER_TRACE,
     FilterWork,
     OtherWork,
+    PacketWork,
     PlainWork,
     Refused,
     RelayedRequests,
@@ -175,7 +176,7 @@ class Relay:
                 offset += alike * (stop - offset)
                 continue
             message = block[offset:stop]
-            if work and not requests.is_flow_mod(message):
+            if work and not requests.may_take_work(message):
                 break
             filters = registers = False
             if stop > suspect:
@@ -224,6 +225,8 @@ class Relay:
                 await first.do()
             elif isinstance(first, PlainWork):
                 await self._change_plain([each for each in work if isinstance(each, PlainWork)])
+            elif isinstance(first, PacketWork):
+                await self._let_in([each for each in work if isinstance(each, PacketWork)])
             else:
                 filters = [each for each in work if isinstance(each, FilterWork)]
                 outcomes = await self._plane.rules.change([each.mod for each in filters])
@@ -251,6 +254,16 @@ class Relay:
             for each in work:
                 await self._change_plain([each])
 
+    async def _let_in(self, work: Sequence[PacketWork]) -> None:
+        """Let packets enter the tables, behind the changes that the peer has asked for before. Raises AttachError."""
+        await self.ask(BarrierRequest())
+        outcomes = await self._plane.entrance.enter([each.packet for each in work])
+        for each, refusal in zip(work, outcomes, strict=True):
+            if refusal is not None:
+                self.refuse(refusal, each.request)
+            elif each.rest:
+                self.switch.write(each.rest)
+
     async def put_in_order(self, mods: Sequence[PlainMod], messages: Sequence[bytes]) -> None:
         """Let Open vSwitch have messages, which ask for changes of plain rules, when it is their turn. Raises OkoError
         if it has not got them."""
@@ -259,7 +272,7 @@ class Relay:
         async def forward() -> None:
             nonlocal forwarded
             forwarded = True
-            await self._forward(messages)
+            await self.forward(messages)
 
         try:
             await self._plane.order.plain(mods, forward)
@@ -268,7 +281,7 @@ class Relay:
                 raise
             log.warning("%s: Open vSwitch has changed its rules, and XDP is late: %s", self._terms.peer, error)
 
-    async def _forward(self, messages: Sequence[bytes]) -> None:
+    async def forward(self, messages: Sequence[bytes]) -> None:
         """Let Open vSwitch have messages, and return when it has done what they say. Raises AttachError."""
         self.switch.write(b"".join(messages))
         await self.ask(BarrierRequest())
@@ -346,8 +359,8 @@ def _suspect(block: bytes, start: int) -> int:
 
 
 def _together(work: Sequence[Work], verdict: Verdict) -> bool:
-    """Whether a message can be carried out with others: changes of filter rules, or plain rules that are added. When
-    one is deleted and another added, Open vSwitch has neither in between."""
+    """Whether a message can be carried out with others: changes of filter rules, plain rules that are added, packets.
+    When a rule is deleted and another added, Open vSwitch has neither in between."""
     if len(work) >= PORTION or type(verdict) is not type(work[0]):
         return False
     plain = [each for each in (work[0], verdict) if isinstance(each, PlainWork)]

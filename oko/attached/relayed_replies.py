@@ -73,18 +73,20 @@ class RelayedReplies:
 
     def _told_of_flows(self, message: bytes, xid: int) -> list[bytes] | None:
         dialect = self._dialect
+        if len(message) < dialect.body:
+            return None
         kind = about(message, dialect)
         if kind in AGGREGATES and (asked := self._pending.asked.get(xid)) is not None:
             return _settle(asked, dialect.decode(message)[0].body)
         if kind in MONITORS:
             rest = monitored(message)
             return None if rest is message else [rest]
-        answer = self._pending.answer(xid)
+        answer = self._pending.answer(xid, kind)
         if answer is None:
             return None
         parts = list(answer.take(message))
         if is_last(message):
-            self._pending.answered(xid)
+            self._pending.answered(xid, kind)
         return None if parts == [message] else parts
 
     def _told_error(self, message: bytes, xid: int) -> list[bytes] | None:
@@ -101,7 +103,7 @@ class RelayedReplies:
             if kind == self._dialect.barrier_request:
                 self._pending.barrier_done(xid)
             else:
-                self._pending.answered(xid)
+                self._pending.answered(xid, about(message[_ERROR_DATA:], self._dialect))
         return None
 
     def _told_by_experimenter(self, message: bytes, xid: int) -> list[bytes] | None:

@@ -12,7 +12,7 @@ from ofext.bundles import ONF, BundleAdd, BundleCommand, BundleControl, BundleEr
 from ofext.constants import Role
 from ofext.extension import EXPERIMENTER, Command, FilterRulesShow, ListRequest, Observe, Unobserve
 from ofext.messages import FlowMod, FlowRemoved
-from ofext.multipart import FlowStatsRequest, MultipartRequest, split
+from ofext.multipart import FlowStatsReply, FlowStatsRequest, MultipartReply, MultipartRequest, split
 from ofext.v10.constants import NICIRA
 from ofext.v10.stats import NxmAggregate, StatsRequest
 from oko.attached.dialect import (
@@ -24,8 +24,10 @@ from oko.attached.dialect import (
     Of13,
     experimenter_of,
     may_be_reserved,
+    resubmits,
     xid_of,
 )
+from oko.attached.entrance import EnteringPacket
 from oko.attached.pending import Pending
 from oko.attached.plain_mod import PlainMod
 from oko.attached.plane import FilterMod, Plane
@@ -41,6 +43,7 @@ from oko.attached.relayed_statistics import (
     Tables,
     about,
     selection,
+    summed,
 )
 from oko.attached.reserved import refuse_cookie, refuse_priority, require_free, require_free_buckets
 from oko.attached.shim import OWN_COOKIE
@@ -55,10 +58,10 @@ from oko.switch.terms import Terms
 FILTER_TRACE: Final = EXPERIMENTER.to_bytes(4, "big")
 """Without these bytes a message does not name a filter program."""
 
-_EXPERIMENTER, _SET_CONFIG, _PACKET_OUT, _GROUP_MOD, _SET_ASYNC = 4, 9, 13, 15, 28
+_EXPERIMENTER, _SET_CONFIG, _PACKET_OUT, _GROUP_MOD, _ROLE_REQUEST, _SET_ASYNC = 4, 9, 13, 15, 24, 28
 _BUCKETS: Final = 16
 """Where the buckets of a group_mod begin."""
-_NICIRA_TABLE_ID, _NICIRA_SET_ASYNC = 15, 19
+_NICIRA_ROLE_REQUEST, _NICIRA_TABLE_ID, _NICIRA_SET_ASYNC = 10, 15, 19
 _FRAGMENTS: Final = 3
 """The flags of a configuration that say what becomes of fragments."""
 _ALL_BITS: Final = (1 << 64) - 1
@@ -95,6 +98,16 @@ class PlainWork:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketWork:
+    """A packet that enters the tables by a port that carries the XDP program. `rest` is what Open vSwitch does with it
+    besides, a packet-out; empty for nothing."""
+
+    packet: EnteringPacket
+    request: bytes
+    rest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OtherWork:
     """Something that takes its time."""
 
@@ -102,7 +115,7 @@ class OtherWork:
     request: bytes
 
 
-Work = FilterWork | PlainWork | OtherWork
+Work = FilterWork | PlainWork | PacketWork | OtherWork
 Verdict = None | bytes | Refused | Work
 """What becomes of a message: it goes through; other bytes, or none, go in its place; it is refused; it takes work."""
 
@@ -120,6 +133,9 @@ class Line(Protocol):
 
     def relay(self, message: bytes) -> None:
         """To Open vSwitch."""
+
+    async def forward(self, messages: Sequence[bytes]) -> None:
+        """Let Open vSwitch have messages, and return when it has done what they say. Raises AttachError."""
 
     async def put_in_order(self, mods: Sequence[PlainMod], messages: Sequence[bytes]) -> None:
         """Let Open vSwitch have messages, which ask for changes of plain rules, when it is their turn. Raises OkoError
@@ -144,7 +160,7 @@ class RelayedRequests:
         self._audit = Audit(terms.peer)
         self.types = frozenset(
             {_EXPERIMENTER, _SET_CONFIG, _PACKET_OUT, FLOW_MOD, dialect.barrier_request, dialect.multipart_request}
-            | ({_SET_ASYNC, _GROUP_MOD} if isinstance(dialect, Of13) else set())
+            | ({_SET_ASYNC, _GROUP_MOD, _ROLE_REQUEST} if isinstance(dialect, Of13) else set())
         )
         """Those of the messages that are to be judged. All others go through."""
         # What the peer is told unasked.
@@ -160,6 +176,11 @@ class RelayedRequests:
         self._extension.close()
         self._audit.close()
 
+    def may_take_work(self, message: bytes) -> bool:
+        """Whether it can be judged before what came before it has been carried out, because nothing follows from that
+        if it is judged again."""
+        return message[1] == _PACKET_OUT or self.is_flow_mod(message)
+
     def is_flow_mod(self, message: bytes) -> bool:
         return message[1] == FLOW_MOD or (
             message[1] == _EXPERIMENTER and experimenter_of(message) == (NICIRA, NICIRA_FLOW_MOD)
@@ -174,7 +195,7 @@ class RelayedRequests:
             if kind == _EXPERIMENTER:
                 return self._judge_experimenter(message, filters=filters, registers=registers)
             if kind == dialect.multipart_request:
-                return self._judge_multipart(message)
+                return self._judge_multipart(message, filters=filters)
             if kind == dialect.barrier_request:
                 self._line.pending.expect_barrier(xid_of(message))
             elif kind == _SET_CONFIG:
@@ -182,38 +203,53 @@ class RelayedRequests:
                     # Then ports of later fragments would be matched otherwise than XDP does.
                     raise refused("switch-config-failed/bad-flags", "fragments are neither dropped nor reassembled")
                 self._told = self._primary or any(message[10:12])
+            elif kind == _ROLE_REQUEST:
+                return self._judge_role(message)
             elif kind == _SET_ASYNC and len(message) == 32:
                 self._removed_masks = (int.from_bytes(message[24:28], "big"), int.from_bytes(message[28:32], "big"))
             elif kind == _GROUP_MOD:
                 if registers:
                     require_free_buckets(message[_BUCKETS:])
             elif kind == _PACKET_OUT:
-                self._judge_packet_out(message, registers=registers)
+                return self._judge_packet_out(message, registers=registers)
         except OkoError as error:
             return Refused(error)
         return None
 
-    def _judge_packet_out(self, message: bytes, *, registers: bool) -> None:
+    def _judge_role(self, message: bytes) -> Verdict:
+        """What comes behind it is judged by the role that Open vSwitch gives."""
+        return OtherWork(lambda: self._line.forward([message]), message)
+
+    def _judge_packet_out(self, message: bytes, *, registers: bool) -> Verdict:
         """Raises OkoError for one that is refused."""
+        dialect, plane = self._dialect, self._plane
+        actions = dialect.packet_actions(message)
         if registers:
-            require_free(b"", actions=self._dialect.packet_actions(message))
-        if not self._plane.order.idle and self._dialect.enters_table(message):
+            require_free(b"", actions=actions)
+        if plane.order.idle or plane.role_of(self._line) is Role.SLAVE:
+            return None
+        if resubmits(actions):
             raise refused(
-                "bad-action/bad-out-port",
-                "a packet-out to TABLE would pass filter rules by: send it to a port, or delete the filter rules",
+                "bad-action/bad-argument",
+                "a packet-out with a resubmission to table 0 would pass filter rules by: send it to TABLE",
             )
+        # Filter rules are not asked about packets that come in by a port without XDP.
+        if not dialect.enters_table(message) or not plane.entrance.has(dialect.packet_in_port(message)):
+            return None
+        packet, rest = dialect.divided(message)
+        return PacketWork(packet, message, rest)
 
     def _judge_flow_mod(self, message: bytes, *, filters: bool, registers: bool) -> Verdict:
         """Raises OkoError for one that is refused."""
         dialect, order = self._dialect, self._plane.order
+        if isinstance(dialect, Of13) and message[1] == _EXPERIMENTER:
+            raise refused("bad-request/bad-exp-type", "NXT_FLOW_MOD is of OpenFlow 1.0: send an OFPT_FLOW_MOD")
         try:
             head = dialect.head(message)
         except ProtocolError:
             head = None
         if head is None:
             return None  # cut off: Open vSwitch says so
-        if isinstance(dialect, Of13) and message[1] == _EXPERIMENTER:
-            raise refused("bad-request/bad-exp-type", "NXT_FLOW_MOD is of OpenFlow 1.0: send an OFPT_FLOW_MOD")
         if registers:
             require_free(head.fields, head.instructions, head.actions)
         if filters and isinstance(dialect, Of13) and FILTER_TRACE in head.fields:
@@ -222,8 +258,7 @@ class RelayedRequests:
                 self._require_equal(decoded)
                 self._knows = True
                 return FilterWork(decoded, message)
-        if self._plane.role_of(self._line) is Role.SLAVE:
-            return None  # Open vSwitch says that it may not
+        is_slave = self._plane.role_of(self._line) is Role.SLAVE
         relayed = message
         if isinstance(dialect, Of10) and dialect.is_exact(message):
             relayed = dialect.lowered(message, head)
@@ -238,12 +273,12 @@ class RelayedRequests:
             raise refuse_priority(head.priority)
         may_add = isinstance(dialect, Of10) and command in _MODIFIES and not head.cookie_mask
         if head.in_first_table and command in _LOOSE:
-            if isinstance(dialect, Of10) and may_add:
+            if isinstance(dialect, Of10) and may_add and not is_slave:
                 if dialect.may_mean_own(relayed):
                     return OtherWork(partial(self._modify_or_add, dialect, relayed, head), message)
             else:
                 relayed = dialect.spare(relayed, head)
-        if order.idle or not head.in_first_table:
+        if is_slave or order.idle or not head.in_first_table:  # Open vSwitch refuses what a slave asks for
             return None if relayed is message else relayed
         mods = [dialect.read(relayed)]
         if may_add:
@@ -274,6 +309,8 @@ class RelayedRequests:
         if experimenter == NICIRA:
             if subtype == _NICIRA_TABLE_ID and isinstance(dialect, Of10) and len(message) > 16:
                 dialect.table_ids = bool(message[16])
+            elif subtype == _NICIRA_ROLE_REQUEST:
+                return self._judge_role(message)
             elif subtype == _NICIRA_SET_ASYNC and len(message) == 40:
                 self._removed_masks = (int.from_bytes(message[32:36], "big"), int.from_bytes(message[36:40], "big"))
         elif isinstance(dialect, Of13):
@@ -326,9 +363,11 @@ class RelayedRequests:
             if bundle.failed is not None:
                 self._discard(message)
                 raise BundleError("bundle-failed/msg-failed", f"bundle {message.bundle_id}: {bundle.failed}")
+            if self._plane.role_of(self._line) is Role.SLAVE:
+                return None  # Open vSwitch refuses it
             if bundle.filters:
                 return OtherWork(lambda: self._commit_filters(message, request, bundle.filters), request)
-            if bundle.plain and not self._plane.order.idle and self._plane.role_of(self._line) is not Role.SLAVE:
+            if bundle.plain and not self._plane.order.idle:
                 return OtherWork(lambda: self._commit_plain(message, request, bundle.plain), request)
         return None
 
@@ -394,26 +433,39 @@ class RelayedRequests:
 
     # ---- questions about flows
 
-    def _judge_multipart(self, message: bytes) -> Verdict:
+    def _judge_multipart(self, message: bytes, *, filters: bool) -> Verdict:
+        """Raises OkoError for one that is refused."""
         dialect = self._dialect
         if len(message) < dialect.body:
             return None
         kind = about(message, dialect)
         if kind.experimenter == EXPERIMENTER:
             return self._judge_list(message) if isinstance(dialect, Of13) else None
-        relayed = None
+        if filters and isinstance(dialect, Of13) and kind in (FLOWS[0], AGGREGATES[0]):
+            wanted = selection(message, dialect)
+            if any(oxm.experimenter == EXPERIMENTER for oxm in wanted.match):
+                return self._tell_filters(wanted, kind, xid_of(message))
+        relayed, answered_as = None, kind
         answer: Answer
         if kind in FLOWS:
             answer = Flows(kind, dialect, self._showing(message, kind))
         elif kind in AGGREGATES:
             answer = Sums(kind, dialect, self._showing(message, kind))
-            relayed = Sums.asked(message, kind, dialect)
+            relayed, answered_as = Sums.asked(message, kind, dialect), FLOWS[AGGREGATES.index(kind)]
         elif kind == TABLES:
             return OtherWork(lambda: self._ask_tables(message), message)
         else:
             return None
-        self._line.pending.expect(xid_of(message), answer)
+        self._line.pending.expect(xid_of(message), answered_as, answer)
         return relayed
+
+    def _tell_filters(self, wanted: FlowStatsRequest, kind: About, xid: int) -> Verdict:
+        """Answer a question that names a filter program: it is about filter rules alone. Raises OkoError."""
+        self._knows = True
+        found = list(self._plane.rules.flows(wanted))
+        parts = split(FlowStatsReply(), entries=found) if kind in FLOWS else (MultipartReply(summed(found)),)
+        self._line.send(b"".join(of13.encode(part, xid) for part in parts))
+        return b""
 
     def _showing(self, request: bytes, kind: About) -> Callable[[], Iterable[Any]] | None:
         """The filter rules that a request means, if the peer is shown any."""
@@ -428,7 +480,7 @@ class RelayedRequests:
     async def _ask_tables(self, message: bytes) -> None:
         own = await self._plane.own_totals()
         answer = Tables(self._dialect, own, self._plane.rules.totals(), shown=self._shown)
-        self._line.pending.expect(xid_of(message), answer)
+        self._line.pending.expect(xid_of(message), TABLES, answer)
         self._line.relay(message)
 
     def _judge_list(self, message: bytes) -> Verdict:

@@ -181,6 +181,12 @@ class Sums:
         yield self._dialect.encode(self._dialect.report(body), int.from_bytes(part[4:8], "big"))
 
 
+def summed(flows: Iterable[FlowStats]) -> Aggregate:
+    """What flows have counted together."""
+    counts = [(flow.packet_count, flow.byte_count) for flow in flows]
+    return Aggregate(sum(count for count, _ in counts) & _U64, sum(size for _, size in counts) & _U64, len(counts))
+
+
 class Tables:
     """Table statistics: of table 0 without `own`, what Oko's own rules have counted, and with `filters`, what filter
     rules have. If they are `shown`, they are counted as flows, too."""

@@ -113,6 +113,11 @@ class Upstream:
         self._nudges = itertools.cycle((replace(shim.DROP, instructions=(ApplyActions(),)), shim.DROP))
 
     @property
+    def complaint(self) -> str:
+        """What keeps the connection from coming about; empty if nothing does."""
+        return self._complaint
+
+    @property
     def following(self) -> bool:
         """Whether `rules` are all that there are."""
         return self._begun and not self._paused

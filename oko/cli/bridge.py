@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, cast
 
 import click
@@ -19,6 +20,7 @@ from ofext.extension import (
     RunTimeRequest,
 )
 from ofext.multipart import Port, PortDescReply, PortDescRequest
+from oko.attached.detach import detach
 from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_columns, print_json
 from oko.switch.removal import remove_bridge
@@ -134,5 +136,9 @@ def _state(port: Port) -> str:
 @click.pass_obj
 def delete(invocation: Invocation, bridge: str) -> None:
     """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back, and remove
-    what is on disk of it."""
-    remove_bridge(invocation.rundir, bridge)
+    what is on disk of it. One of Open vSwitch's is detached from."""
+    record = invocation.rundir.read(bridge)
+    if record.is_attached:
+        detach(invocation.rundir, Path(record.state).parent, bridge)
+    else:
+        remove_bridge(invocation.rundir, bridge)

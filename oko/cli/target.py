@@ -72,7 +72,11 @@ def _connect_bridge(bridge: str, rundir: RunDirectory) -> socket.socket:
     except BridgeError as error:
         if not isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
             raise
-        rundir.read(bridge)
+        if rundir.read(bridge).is_attached:
+            raise BridgeError(
+                f"bridge {bridge} goes on by its last filter rules, but its okod does not run: start 'okod --attach "
+                f"{bridge}' again, or run 'okod --detach {bridge}', which gives back all that was changed"
+            ) from None
         raise BridgeError(
             f"bridge {bridge} forwards by its last rules, but its okod does not run: nobody can change it now; "
             f"'oko bridge del {bridge}' takes it away"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import threading
@@ -118,6 +119,10 @@ def with_id(number: int) -> Path | None:
             message = nsidmsg()
             message["attrs"] = [("NETNSA_FD", fd)]
             answer = ask(message, RTM_GETNSID, f"network namespace {path}")
+        except KernelError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            continue  # unmounted meanwhile: the path is of a file that is no namespace
         finally:
             os.close(fd)
         if answer.get_attr("NETNSA_NSID") == number:

@@ -23,9 +23,14 @@ def remove_bridge(rundir: RunDirectory, bridge: str) -> None:
     """End the bridge's okod if it runs, take its datapath off the ports, give their peers the offloads back, and delete
     its LOCAL port and what is on disk of it.
 
-    Raises BridgeError when there is no such bridge or its okod does not end, KernelError.
+    Raises BridgeError when there is no such bridge, it is Open vSwitch's, or its okod does not end; KernelError.
     """
     record = rundir.read(bridge)
+    if record.is_attached:
+        raise BridgeError(
+            f"bridge {bridge} is Open vSwitch's, and Oko is attached to it: run 'okod --detach {bridge}', which gives "
+            "back all that was changed"
+        )
     pid = rundir.pid(bridge)
     if pid is not None:
         end_okod(bridge, pid)

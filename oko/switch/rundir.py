@@ -19,6 +19,8 @@ from typing import Any, Final, TextIO
 from oko.errors import BridgeError
 
 DEFAULT: Final = Path("/run/oko")
+ATTACHED: Final = ".attached"
+"""Behind the path of a bridge's state: the file that says what was changed of Open vSwitch."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}")
 _VERSION: Final = 3
 
@@ -48,6 +50,11 @@ class BridgeRecord:
     state: str
     ports: tuple[PortRecord, ...]
     local: LocalRecord | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether it is a bridge of Open vSwitch's, which is to be detached from and not to be removed."""
+        return Path(f"{self.state}{ATTACHED}").exists()
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,11 @@ class _Start:
         if self._name not in self._rundir.bridges():
             return None
         earlier = self._rundir.read(self._name)
+        if earlier.is_attached:
+            raise BridgeError(
+                f"bridge {self._name} is Open vSwitch's, and Oko is attached to it: run 'okod --detach {self._name}' "
+                "first, or choose another name"
+            )
         if earlier.pins != self._pins:
             raise BridgeError(
                 f"bridge {self._name} still forwards for an earlier okod, pinned at {earlier.pins}: start okod with "

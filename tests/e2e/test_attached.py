@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import struct
 import subprocess
@@ -23,15 +24,13 @@ from oko.kernel.namespace import run_in
 from tests.e2e.conftest import HOSTS, Network
 from tests.e2e.wire import Wire, frame
 from tests.oko.attached.attached import compiled, odd
+from tests.oko.attached.fence import FENCE, FENCED, exchange_numbers
 from tests.oko.attached.tap import Tap
 from tests.oko.kernel.waiting import wait_until
 from tests.ovs import Vswitch, needs_ovs
 from tests.stage import BRIDGE, Okod, mounted
 
 pytestmark = [needs_ovs, pytest.mark.needs_bpf]
-
-FENCED = bytes.fromhex("020000000f0f")
-FENCE = "priority=60000,dl_type=0x88b5,dl_dst=02:00:00:00:0f:0f,actions=IN_PORT,ALL"
 
 
 class Attached(Network):
@@ -41,7 +40,6 @@ class Attached(Network):
         super().__init__(directory, lab, prefix)
         self.vswitch = vswitch
         self.wires = {number: Wire(self.path(f"host{number}")) for number in (1, 2, 3)}
-        self._numbers = iter(range(1 << 30))
         vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], "netdev")
         vswitch.ofctl("add-flow", BRIDGE, FENCE)
 
@@ -68,17 +66,7 @@ class Attached(Network):
 
     def exchange(self, *numbers: int, port: int = 1) -> dict[int, list[int]]:
         """Frames with these numbers come in by a port; those that arrive, by host, in ascending order."""
-        for number in numbers:
-            self.wires[port].send(frame(number, source=port))
-        found: dict[int, list[int]] = {}
-        # Open vSwitch sends the frames of a batch in an order of its own: the first fence may be in one with them.
-        for _ in range(2):
-            fence = FENCED + frame(next(self._numbers), source=9)[6:]
-            self.wires[port].send(fence)
-            for other, wire in self.wires.items():
-                while (arrived := wire.receive()) != fence:
-                    found.setdefault(other, []).append(int.from_bytes(arrived[14:18], "big"))
-        return {other: sorted(frames) for other, frames in found.items()}
+        return exchange_numbers(self.wires, numbers, port)
 
     def clean(self) -> None:
         for wire in self.wires.values():
@@ -152,6 +140,22 @@ def test_attach_and_detach(attached: Attached, mode: str, ending: int | None) ->
     assert attached.exchange(6, 7) == {2: [6, 7]}
 
 
+def test_whose_a_bridge_is(attached: Attached) -> None:
+    """Without its okod tools say how to get out, and nobody runs a bridge as what it is not."""
+    before = found(attached)
+    attached.start().end(signal.SIGTERM)
+    assert "is one of Oko's own already" in attached.error(
+        "okod", "--attach", BRIDGE, "--ovsdb", attached.vswitch.remote
+    )
+    attached.oko("bridge", "del", BRIDGE)
+    attached.attach().end(signal.SIGKILL)
+    assert "run 'okod --detach br0'" in attached.error("oko", "flow", "list", BRIDGE)
+    assert "run 'okod --detach br0' first" in attached.error("okod", "--standalone", BRIDGE)
+    attached.oko("bridge", "del", BRIDGE)
+    assert attached.left() == []
+    assert found(attached) == before
+
+
 def test_rules_of_both_kinds(attached: Attached) -> None:
     """NORMAL behind a filter, rules that go through to Open vSwitch, and one list of all."""
     attached.attach()
@@ -164,11 +168,28 @@ def test_rules_of_both_kinds(attached: Attached) -> None:
     assert "n_packets=2, n_bytes=120, priority=10,filter_prog=1 actions=NORMAL" in listed
     assert "priority=5 actions=output:2" in listed
     assert "priority=65535" not in listed
+    assert len(attached.oko("flow", "list", BRIDGE, "filter_prog=1").splitlines()) == 1
     # By the bridge's name, as an operator does.
     attached.vswitch.ofctl("del-flows", BRIDGE, "dl_type=0x88b5")
     attached.oko("flow", "del", BRIDGE)
     attached.vswitch.ofctl("add-flow", BRIDGE, FENCE)
     assert attached.exchange(1, 2) == {}
+
+
+def test_packets_of_controllers(attached: Attached) -> None:
+    """Filter rules are asked about those that come in by a port with XDP."""
+    attached.attach()
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=10,filter_prog=1,actions=output:3")
+    numbers = itertools.count(1)
+    for version in ("OpenFlow10", "OpenFlow13"):
+        attached.vswitch.ofctl("add-flow", BRIDGE, "priority=5,actions=output:2")
+        for port, odd_ones in (("1", 3), ("CONTROLLER", 2), ("LOCAL", 2)):
+            for number in itertools.islice(numbers, 2):
+                words = f"in_port={port} packet={frame(number).hex()} actions=TABLE"
+                attached.vswitch.ofctl("packet-out", BRIDGE, words, version=version)
+                assert attached.exchange() == {odd_ones if number % 2 else 2: [number]}
+        attached.vswitch.ofctl("--strict del-flows", BRIDGE, "priority=5")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])

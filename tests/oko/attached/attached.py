@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import platform
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cache
@@ -33,15 +32,13 @@ from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port, PortSpec
 from oko.switch.wire import write_flow_mod
 from tests.bpf_programs.harness import SOURCES
-from tests.e2e import wire
 from tests.oko.attached.conftest import BRIDGE, HOSTS, Laboratory
+from tests.oko.attached.fence import FENCE, exchange, exchange_numbers
 from tests.oko.attached.following import run
 from tests.oko.kernel import assembler as asm
 
 _PATIENCE = 20
 _BPFFS = Path("/sys/fs/bpf")
-_FENCED = bytes.fromhex("020000000f0f")
-FENCE = "priority=60000,dl_type=0x88b5,dl_dst=02:00:00:00:0f:0f,actions=IN_PORT,ALL"
 
 
 @cache
@@ -69,7 +66,6 @@ class AttachedLab:
         self.order = order
         self.rules = FilterRules(bridge, order)
         self.controller: Management
-        self._numbers = itertools.count()
 
     # ---- rules
 
@@ -149,24 +145,13 @@ class AttachedLab:
 
     # ---- packets
 
-    def _exchange(self, numbers: tuple[int, ...], port: int) -> dict[int, list[int]]:
-        for number in numbers:
-            self.ovs.wires[port].send(wire.frame(number, source=port))
-        found: dict[int, list[int]] = {}
-        # Open vSwitch takes frames in batches, and those of a batch in an order of its own. What was in one with the
-        # first fence has left before the second.
-        for _ in range(2):
-            fence = _FENCED + wire.frame(next(self._numbers), source=9)[6:]
-            self.ovs.wires[port].send(fence)
-            for other, at in self.ovs.wires.items():
-                while (frame := at.receive()) != fence:
-                    found.setdefault(other, []).append(int.from_bytes(frame[14:18], "big"))
-        return {other: sorted(frames) for other, frames in found.items()}
-
     async def exchange(self, *numbers: int, port: int = 1) -> dict[int, list[int]]:
-        """Frames with these numbers come in by a port; those that arrive, by host, in
-        ascending order."""
-        return await asyncio.to_thread(self._exchange, numbers, port)
+        """Frames with these numbers come in by a port; those that arrive, by host, in ascending order."""
+        return await asyncio.to_thread(exchange_numbers, self.ovs.wires, numbers, port)
+
+    async def frames(self, sent: Sequence[bytes], port: int) -> dict[int, list[bytes]]:
+        """The same with any frames."""
+        return await asyncio.to_thread(exchange, self.ovs.wires, sent, port)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when something is so that comes about by itself."""

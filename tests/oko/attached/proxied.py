@@ -19,7 +19,7 @@ from oko.attached.relays import Relays
 from oko.switch.terms import Terms
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.oko.attached.following import following
-from tests.oko.attached.relaying import EchoingExtension, ListedRules, NotedOrder
+from tests.oko.attached.relaying import EchoingExtension, ListedRules, NotedEntrance, NotedOrder
 
 _PATIENCE = 20
 
@@ -35,7 +35,7 @@ async def proxied(ovs: Laboratory, record: Record, *, mode: Mode = Mode.PROXY) -
     async def own_totals() -> Aggregate:
         return Aggregate(0, 0, 0)
 
-    plane = Plane(rules, NotedOrder(rules), lambda send, backlog: EchoingExtension(), own_totals)
+    plane = Plane(rules, NotedOrder(rules), NotedEntrance(), lambda send, backlog: EchoingExtension(), own_totals)
     management = ovs.vswitch.management(BRIDGE)
     async with (
         Relays(plane, 16) as relays,

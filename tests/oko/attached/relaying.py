@@ -13,12 +13,13 @@ from ofext.extension import Command, DropListReply, ListReply, ListRequest, Prog
 from ofext.messages import FlowMod, FlowRemoved
 from ofext.multipart import Aggregate, AggregateRequest, FlowStats, FlowStatsRequest
 from ofext.oxm import Oxm
+from oko.attached.entrance import EnteringPacket
 from oko.attached.management import Management
 from oko.attached.plain_mod import PlainMod
 from oko.attached.plane import FilterMod, Plane
 from oko.attached.relays import Relays
 from oko.attached.shim import OWN_COOKIE
-from oko.errors import BadFlowMod, BundleFailed, OkoError
+from oko.errors import BadFlowMod, BundleFailed, OkoError, PortError
 from oko.flow.rule import Command as FlowCommand
 from oko.switch.terms import TRUSTED, Terms
 from tests.oko.attached.conftest import BRIDGE, Laboratory
@@ -104,6 +105,21 @@ class NotedOrder:
 
 
 @dataclass
+class NotedEntrance:
+    """Writes down what enters by port 1, the only one with XDP, and refuses frames that begin with a zero."""
+
+    noted: list[EnteringPacket] = field(default_factory=list)
+
+    def has(self, port: int) -> bool:
+        return port == 1
+
+    async def enter(self, packets: Sequence[EnteringPacket]) -> list[OkoError | None]:
+        taken = [packet for packet in packets if packet.frame[0]]
+        self.noted += taken
+        return [None if packet in taken else PortError("this frame is refused") for packet in packets]
+
+
+@dataclass
 class EchoingExtension:
     """Answers every load."""
 
@@ -121,10 +137,13 @@ class EchoingExtension:
 class Relayed:
     """The relay: peers connect at `path`."""
 
-    def __init__(self, path: Path, rules: ListedRules, order: NotedOrder, relays: Relays) -> None:
+    def __init__(
+        self, path: Path, rules: ListedRules, order: NotedOrder, entrance: NotedEntrance, relays: Relays
+    ) -> None:
         self.path = path
         self.rules = rules
         self.order = order
+        self.entrance = entrance
         self.relays = relays
 
 
@@ -145,7 +164,8 @@ async def relaying(
         assert isinstance(totals, Aggregate)
         return totals
 
-    plane = Plane(rules, order, lambda send, backlog: EchoingExtension(), own_totals)
+    entrance = NotedEntrance()
+    plane = Plane(rules, order, entrance, lambda send, backlog: EchoingExtension(), own_totals)
     path = ovs.vswitch.directory / "relay"
     loop = asyncio.get_running_loop()
     async with Relays(plane, limit) as relays:
@@ -155,7 +175,7 @@ async def relaying(
                 listener, terms, lambda protocol: loop.create_unix_connection(protocol, str(upstream))
             )
             try:
-                yield Relayed(path, rules, order, relays)
+                yield Relayed(path, rules, order, entrance, relays)
             finally:
                 server.close()
                 path.unlink()

@@ -158,7 +158,9 @@ def test_the_database_does_not_run(operated: Laboratory, tmp_path: Path, bpffs: 
             detached(operated, tmp_path / "state")
     finally:
         operated.vswitch.start_database()
-    assert "TargetTaken" in caught.value.details
+    lines = caught.value.details.splitlines()
+    assert [line.partition(":")[0] for line in lines[-2:]] == ["controller tcp", "controller ptcp"]
+    assert f"interface {BRIDGE}" in [line.partition(": ")[0] for line in lines]
     detached(operated, tmp_path / "state")
     wait_until(lambda: picture(operated) == before)
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import socket
 import stat
 import threading
@@ -133,6 +135,74 @@ def test_open_vswitch_begins_anew(ovs: Laboratory, record: Record, abruptly: boo
     assert stat.S_ISSOCK(name.stat().st_mode)
     ovs.vswitch.ofctl("dump-flows", BRIDGE)
     record.remove(NameTaken(str(name)))
+
+
+def stale(path: Path) -> None:
+    """A socket that nobody listens at."""
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(str(path))
+
+
+def begun(name: Path, step: int) -> None:
+    """What an okod leaves that is killed at this step of taking the name."""
+    beside, draft = NameTaken(str(name)).beside, NameTaken(str(name)).draft
+    if step == 1:
+        os.link(name, draft)
+    if step >= 2:
+        os.link(name, beside)
+    if step >= 3:
+        stale(draft)
+    if step == 4:
+        draft.rename(name)
+
+
+KILLED = {"a link made": 1, "the other name there": 2, "its own socket bound": 3, "the name taken": 4}
+
+
+@pytest.mark.parametrize("step", KILLED.values(), ids=KILLED)
+def test_an_okod_that_was_killed_while_it_took_the_name(ovs: Laboratory, record: Record, step: int) -> None:
+    """Whatever it left, the name can be given back, and be taken again."""
+    name = ovs.vswitch.management(BRIDGE)
+    taken = NameTaken(str(name))
+
+    async def main() -> None:
+        before = identity(name)
+        begun(name, step)
+        await give_back_name(taken)
+        assert identity(name) == before
+        assert not taken.beside.exists()
+        assert not taken.draft.exists()
+        begun(name, step)
+        async with proxied(ovs, record) as endpoint:
+            assert identity(endpoint.upstream) == before
+            assert not taken.draft.exists()
+            await ofctl(name, "add-flow", RESERVED, fails=True)
+
+    run(main())
+
+
+def test_a_name_that_cannot_be_taken_stays_as_it_was(
+    ovs: Laboratory, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun of it is undone, or harmless."""
+    name = ovs.vswitch.management(BRIDGE)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    async def main() -> None:
+        before = identity(name)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "chown", refused)
+            with pytest.raises(AttachError, match="Operation not permitted"):
+                async with proxied(ovs, record):
+                    pass
+        assert identity(name) == before
+        assert not NameTaken(str(name)).draft.exists()
+        async with proxied(ovs, record):
+            await ofctl(name, "show")
+
+    run(main())
 
 
 def test_a_new_okod_takes_what_an_old_one_has_left(ovs: Laboratory, record: Record) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -10,9 +12,14 @@ from ofext.instructions import ApplyActions, Group
 from ofext.messages import FlowRemoved
 from ofext.multipart import FlowStatsRequest
 from oko.attached.plain_mod import read_plain_mod
-from oko.errors import BadFlowMod, BundleFailed, OkoError, RemoteError, UnknownProgram
+from oko.errors import AttachError, BadFlowMod, BundleFailed, OkoError, RemoteError, UnknownProgram
 from oko.flow.attachment import Shims
+from oko.flow.port import PortState
+from oko.flow.reference import ReferenceSwitch
 from oko.flow.rule import Command
+from oko.flow.tables import Tables
+from oko.switch.wire import read_flow_mod
+from tests.e2e import wire
 from tests.oko.attached.attached import AttachedLab, odd, with_attached
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.ovs import needs_ovs
@@ -308,3 +315,167 @@ def test_open_vswitch_restarts(ovs: Laboratory, program: bytes, otherwise: Shims
         assert await lab.exchange(1, 2) == {2: [1], 3: [1]}
 
     with_attached(ovs, program, body, otherwise=otherwise)
+
+
+def test_open_vswitch_restarts_without_a_group(ovs: Laboratory, program: bytes) -> None:
+    """Groups go with it: the filter rule that names one cannot be continued any more, and goes; the others stay."""
+
+    async def body(lab: AttachedLab) -> None:
+        await lab.filter("priority=10,filter_prog=1 actions=group:1")
+        await lab.filter("priority=11,in_port=1,filter_prog=1 actions=NORMAL")
+        await asyncio.to_thread(lambda: ovs.vswitch.stop_switch(abruptly=True))
+        await asyncio.to_thread(ovs.vswitch.start_switch)
+        await lab.until(lambda: not lab.order.trouble)
+        assert [entry.rule.priority for entry in lab.order.table.entries()] == [11]
+        await lab.fence()
+        assert await lab.exchange(1, 2) == {2: [1], 3: [1]}
+
+    ovs.vswitch.ofctl("--may-create mod-group", BRIDGE, "group_id=1,type=all,bucket=output:3")
+    with_attached(ovs, program, body)
+
+
+def test_a_port_that_is_down_holds_nothing_up(ovs: Laboratory, program: bytes) -> None:
+    async def body(lab: AttachedLab) -> None:
+        await lab.filter(FLOOD_ODD)
+        await lab.plain("priority=20,in_port=1 actions=drop")
+        assert lab.passes() == [20]
+        subprocess.run(["ip", "-n", ovs.namespace.name, "link", "set", "p3", "down"], check=True)
+        try:
+            await lab.plain("in_port=1", Command.DELETE)
+            assert lab.passes() == []
+            await lab.filter("filter_prog=1", Command.DELETE)
+            await lab.until(lambda: not lab.order.table.ids.used and not lab.order.table.ids.quarantine)
+        finally:
+            subprocess.run(["ip", "-n", ovs.namespace.name, "link", "set", "p3", "up"], check=True)
+
+    with_attached(ovs, program, body)
+
+
+def test_a_change_that_open_vswitch_does_not_make(ovs: Laboratory, program: bytes) -> None:
+    """Its peer is gone, after XDP has done its part: XDP looks the rule up again."""
+
+    async def body(lab: AttachedLab) -> None:
+        await lab.filter(FLOOD_ODD)
+        await lab.plain("priority=20,in_port=1 actions=drop")
+
+        async def forward() -> None:
+            assert lab.passes() == []
+            raise AttachError("gone")
+
+        message = await lab.mod("in_port=1", Command.DELETE)
+        with pytest.raises(AttachError, match="gone"):
+            await lab.order.plain([read_plain_mod(message)], forward)
+        await lab.until(lambda: lab.passes() == [20])
+        assert await lab.exchange(1, 2) == {}
+
+    with_attached(ovs, program, body)
+
+
+BUNDLES = {
+    "the same": ("priority=20,in_port=1 actions=output:2", [20]),
+    "one above it, of more packets": ("priority=25 actions=output:3", [20]),
+    "one of fewer packets": ("priority=25,in_port=1,dl_src=02:00:00:00:00:01 actions=output:3", [20]),
+    "one below the filter rule": ("priority=5,in_port=1 actions=output:3", []),
+    "one of other packets": ("priority=25,in_port=2 actions=output:3", []),
+}
+"""What is added in a bundle that deletes a plain rule of port 1, and the plain rules that are looked up meanwhile."""
+
+
+@pytest.mark.parametrize(("added", "meanwhile"), BUNDLES.values(), ids=BUNDLES)
+def test_a_rule_in_the_place_of_another(ovs: Laboratory, program: bytes, added: str, meanwhile: list[int]) -> None:
+    """What both decide no filter rule does in between."""
+
+    async def body(lab: AttachedLab) -> None:
+        await lab.filter(FLOOD_ODD)
+        await lab.plain("priority=20,in_port=1 actions=drop")
+        messages = [await lab.mod("in_port=1", Command.DELETE), await lab.mod(added)]
+
+        async def forward() -> None:
+            assert lab.passes() == meanwhile
+            await lab.controller.change([replace(messages[0], cookie_mask=1 << 63), messages[1]])
+
+        await lab.order.plain([read_plain_mod(message) for message in messages], forward)
+        assert lab.passes() == ([messages[1].priority] if messages[1].priority > 10 else [])
+
+    with_attached(ovs, program, body)
+
+
+def test_nothing_is_changed_while_the_plain_rules_are_not_known(ovs: Laboratory, program: bytes) -> None:
+    async def body(lab: AttachedLab) -> None:
+        await lab.filter(FLOOD_ODD)
+        message = await lab.mod("priority=1,filter_prog=1 actions=drop")
+        await asyncio.to_thread(ovs.vswitch.stop_switch)
+        await lab.until(lambda: bool(lab.order.trouble))
+        (error,) = await lab.rules.change([message])
+        assert isinstance(error, AttachError)
+        await asyncio.to_thread(ovs.vswitch.start_switch)
+        await lab.until(lambda: not lab.order.trouble)
+        assert await lab.rules.change([message]) == [None]
+
+    with_attached(ovs, program, body)
+
+
+RANDOM_MATCHES = (
+    "",
+    "in_port=1",
+    "in_port=2",
+    "dl_src=02:00:00:00:00:01",
+    "dl_src=02:00:00:00:00:02",
+    "in_port=1,dl_src=02:00:00:00:00:02",
+)
+RANDOM_ACTIONS = (
+    "drop",
+    "output:2",
+    "output:3",
+    "output:2,output:3",
+    "set_field:02:00:00:00:00:{:02x}->eth_dst,output:{}",
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_of_both_kinds_against_the_reference(ovs: Laboratory, program: bytes, seed: int) -> None:
+    """After each of many changes, every kind of frame goes where the reference switch sends it that has all rules in
+    one table."""
+    chance = random.Random(seed)
+    tables = Tables()
+    reference = ReferenceSwitch(
+        tables, {1: lambda frame, port, now: frame[17] & 1}, dict.fromkeys((1, 2, 3), PortState())
+    )
+
+    def expected(numbers: dict[int, bytes], port: int) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {}
+        for sent in numbers.values():
+            for out, frame in reference.decide(sent, port, 0).sent:
+                found.setdefault(out, []).append(frame)
+        return {out: sorted(frames) for out, frames in found.items()}
+
+    async def body(lab: AttachedLab) -> None:
+        for step in range(25):
+            text = chance.choice(RANDOM_MATCHES)
+            is_filter = chance.random() < 0.5
+            head = ",".join(filter(None, (text, "filter_prog=1" if is_filter else "")))
+            kind = chance.random()
+            if kind < 0.7:
+                actions = chance.choice(RANDOM_ACTIONS).format(step + 16, chance.choice((2, 3)))
+                line, command = f"priority={chance.randrange(1, 8)},{head} actions={actions}", Command.ADD
+            else:
+                line, command = head, Command.DELETE
+            change = lab.filter if is_filter else lab.plain
+            message = await lab.mod(line, command)
+            # Rules of equal priority that overlap have no order in Open vSwitch.
+            mod = read_flow_mod(message)
+            if command is Command.ADD and any(
+                entry.rule.priority == mod.rule.priority
+                and entry.rule.match != mod.rule.match
+                and entry.rule.match.overlaps(mod.rule.match)
+                for entry in tables
+            ):
+                continue
+            await change(line, command)
+            tables.apply(mod)
+            await lab.fence()
+            for port in (1, 2, 3):
+                frames = {n: wire.frame(2 * step + n % 2, source=1 + n // 2) for n in range(4)}
+                assert await lab.frames(list(frames.values()), port) == expected(frames, port), (step, line, port)
+
+    with_attached(ovs, program, body)

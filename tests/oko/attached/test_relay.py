@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,9 @@ import pytest
 
 from ofext.bundles import BundleAdd, BundleCommand, BundleControl
 from ofext.constants import FlowRemovedReason, PacketInReason, Role
-from ofext.extension import FilterRulesShow, ProgramLoad, ProgramLoaded
+from ofext.extension import EXPERIMENTER, FilterRulesShow, ProgramLoad, ProgramLoaded
 from ofext.framing import Splitter
-from ofext.instructions import ApplyActions, Output
+from ofext.instructions import Action, ApplyActions, ExperimenterAction, Output, PopVlan, PushPbb, PushVlan
 from ofext.messages import (
     BarrierReply,
     BarrierRequest,
@@ -38,14 +38,21 @@ from ofext.multipart import (
     AggregateRequest,
     FlowStatsReply,
     FlowStatsRequest,
+    GroupDescReply,
+    GroupDescRequest,
+    MeterStatsRequest,
     MultipartReply,
     MultipartRequest,
+    PortDescReply,
+    PortDescRequest,
+    RequestBody,
     TableStatsReply,
     TableStatsRequest,
 )
 from ofext.oxm import Oxm
 from ofext.v10 import match as of10_match
 from ofext.v10 import messages as of10
+from ofext.v10.constants import NICIRA
 from oko.attached.continuation import FIXED
 from oko.attached.management import Management
 from oko.attached.shim import DROP, OWN_COOKIE
@@ -62,6 +69,7 @@ from tests.ovs import needs_ovs
 pytestmark = needs_ovs
 
 IPV4 = Oxm(0x8000, 5, b"\x08\x00")
+NETWORK = Oxm(0x8000, 12, b"\n\0\0\1")
 IN_PORT_1 = Oxm(0x8000, 0, b"\0\0\0\1")
 OUT = (ApplyActions((Output(2),)),)
 FILTER_RULE = FlowMod(priority=9, cookie=5, match=(IPV4, FILTER), instructions=OUT)
@@ -256,7 +264,7 @@ def test_an_exact_rule_of_1_0_stays_below_okos(ovs: Laboratory) -> None:
         async with peered(ovs) as (relayed, _, direct):
             for command, expected in ((Command.ADD, [65533]), (Command.MODIFY, [65533]), (Command.DELETE_STRICT, [])):
                 reader, writer = await asyncio.open_unix_connection(relayed.path)
-                writer.write(of10.encode(of10.Hello((), 1)) + of10.encode(replace(exact, command=command.value), 3))
+                writer.write(encode(Hello((), 1)) + of10.encode(replace(exact, command=command.value), 3))
                 writer.write(of10.encode(BarrierRequest(), 4))
                 splitter = Splitter()
                 answers: list[bytes] = []
@@ -433,6 +441,64 @@ def test_filter_rules_are_shown_to_those_who_ask_for_it(ovs: Laboratory) -> None
     run(main())
 
 
+def test_a_question_that_names_a_program_is_about_filter_rules_alone(ovs: Laboratory) -> None:
+    """Whether they are shown or not: Open vSwitch does not know the field."""
+    other = Oxm(0xFFFF, 1, (8).to_bytes(4, "big"), None, EXPERIMENTER)
+
+    async def main() -> None:
+        async with peered(ovs) as (_, peer, _):
+            for message in (FILTER_RULE, replace(FILTER_RULE, priority=3), PLAIN_RULE):
+                peer.send(message)
+            await peer.barrier()
+            for _ in range(2):
+                flows = await peer.report(FlowStatsRequest(match=(FILTER,)))
+                assert isinstance(flows, FlowStatsReply)
+                assert sorted((entry.priority, entry.match) for entry in flows.entries) == [
+                    (3, FILTER_RULE.match),
+                    (9, FILTER_RULE.match),
+                ]
+                assert await peer.report(AggregateRequest(match=(FILTER,))) == Aggregate(2 * PACKETS, 120 * PACKETS, 2)
+                assert await peer.report(FlowStatsRequest(match=(other,))) == FlowStatsReply()
+                assert await peer.report(AggregateRequest(match=(other,))) == Aggregate(0, 0, 0)
+                peer.send(FilterRulesShow())
+
+    run(main())
+
+
+QUESTIONS: dict[str, tuple[RequestBody, type[object]]] = {
+    "ports": (PortDescRequest(), PortDescReply),
+    "sums": (AggregateRequest(), Aggregate),
+    "flows": (FlowStatsRequest(), FlowStatsReply),
+    "tables": (TableStatsRequest(), TableStatsReply),
+    "groups": (GroupDescRequest(), GroupDescReply),
+    "a meter that is not there": (MeterStatsRequest(999), Error),
+    "flows that cannot be": (FlowStatsRequest(match=(NETWORK,)), Error),
+    "own rules": (FlowStatsRequest(cookie=OWN_COOKIE, cookie_mask=OWN_COOKIE), FlowStatsReply),
+}
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_several_questions_under_one_transaction_id(ovs: Laboratory, backwards: bool) -> None:
+    """Each answer is of the kind of its question."""
+    asked = list(QUESTIONS.values())
+    if backwards:
+        asked.reverse()
+
+    async def main() -> None:
+        async with peered(ovs) as (relayed, peer, _):
+            peer.send(PLAIN_RULE)
+            await peer.barrier()
+            answers = await talk(relayed.path, [(MultipartRequest(body), 5) for body, _ in asked])
+            bodies = [each.body if isinstance(each, MultipartReply) else each for each, _ in answers]
+            assert [type(body) for body in bodies] == [kind for _, kind in asked]
+            assert [body.flow_count for body in bodies if isinstance(body, Aggregate)] == [1]
+            flows = [[entry.cookie for entry in body.entries] for body in bodies if isinstance(body, FlowStatsReply)]
+            assert sorted(flows) == [[], [PLAIN_RULE.cookie]]
+            assert [body.entries[0].active_count for body in bodies if isinstance(body, TableStatsReply)] == [1]
+
+    run(main())
+
+
 def test_removed_filter_rules_are_told_to_those_who_know_them(ovs: Laboratory) -> None:
     removed = FlowRemoved(5, 9, FlowRemovedReason.DELETE, 0, 1, 0, 0, 0, PACKETS, 300, FILTER_RULE.match)
 
@@ -478,19 +544,99 @@ def test_the_cookie_of_a_packet_in_is_the_rules(ovs: Laboratory) -> None:
     run(main())
 
 
-def test_packets_that_filter_rules_would_miss(ovs: Laboratory) -> None:
-    to_table = PacketOut(0xFFFFFFFF, 1, (Output(0xFFFFFFF9),), frame())
+TABLE = Output(0xFFFFFFF9)
+PACKET_OUTS: dict[str, tuple[int, tuple[Action, ...], int, dict[int, int]]] = {
+    "to TABLE": (1, (TABLE,), 1, {}),
+    "to TABLE, changed before and after": (1, (PushVlan(0x8100), TABLE, PopVlan(), TABLE), 4, {}),
+    "to TABLE and a port": (1, (TABLE, Output(2)), 1, {2: 1}),
+    "to a port, FLOOD and TABLE": (1, (Output(2), Output(0xFFFFFFFB), TABLE), 1, {2: 2, 3: 1}),
+    "to TABLE by a port without XDP": (3, (TABLE,), 0, {2: 1}),
+    "to TABLE from the controller": (0xFFFFFFFD, (TABLE,), 0, {2: 1}),
+    "to a port": (1, (Output(2),), 0, {2: 1}),
+}
+"""The port and the actions of a packet-out, how many of the actions let the packet enter by way of XDP, and how many
+frames arrive at which host. The bridge sends packets that enter past XDP to host 2."""
 
+
+@pytest.mark.parametrize(("port", "actions", "entering", "arriving"), PACKET_OUTS.values(), ids=PACKET_OUTS)
+@pytest.mark.parametrize("idle", [False, True], ids=["filter rules", "none"])
+def test_packet_outs(
+    ovs: Laboratory, idle: bool, port: int, actions: tuple[Action, ...], entering: int, arriving: dict[int, int]
+) -> None:
     async def main() -> None:
-        async with peered(ovs) as (_, peer, _):
-            peer.send(to_table)
+        async with peered(ovs) as (relayed, peer, _):
+            if not idle:
+                peer.send(FILTER_RULE)
+            peer.send(FlowMod(instructions=OUT))
+            peer.send(PacketOut(0xFFFFFFFF, port, actions, frame(1)))
             await peer.barrier()
+            counts = dict(arriving)
+            if idle and entering:
+                counts[2] = counts.get(2, 0) + actions.count(TABLE)
+                assert relayed.entrance.noted == []
+            else:
+                assert [(len(packet.actions), packet.frame) for packet in relayed.entrance.noted] == (
+                    [(entering, frame(1))] if entering else []
+                )
+            for host, count in counts.items():
+                for _ in range(count):
+                    await asyncio.to_thread(ovs.wires[host].receive)
+            assert [wire.waiting() for wire in ovs.wires.values()] == [[]] * len(ovs.wires)
+
+    run(main())
+
+
+def test_packet_outs_of_1_0(ovs: Laboratory) -> None:
+    async def main() -> None:
+        async with peered(ovs) as (relayed, peer, _):
             peer.send(FILTER_RULE)
-            peer.send(to_table)
-            with pytest.raises(RemoteError, match="bad-out-port"):
-                await peer.barrier()
-            peer.send(replace(to_table, actions=(Output(2),)))
             await peer.barrier()
+            hexadecimal = frame(1).hex()
+            for said in ("in_port=1 actions=TABLE,output:2", "in_port=3 actions=TABLE,output:2"):
+                words = said.replace(" ", f" packet={hexadecimal} ")
+                await ofctl(relayed.path, "packet-out", words, version="OpenFlow10")
+            assert [(packet.frame, packet.in_port) for packet in relayed.entrance.noted] == [(frame(1), 1)]
+            for _ in range(2):
+                assert await asyncio.to_thread(ovs.wires[2].receive) == frame(1)
+
+    run(main())
+
+
+REFUSED_PACKETS = {
+    "resubmitted": (1, (ExperimenterAction(0x2320, bytes.fromhex("0001fff800000000")),), frame(), "bad-argument"),
+    "an action that okod does not do": (1, (PushPbb(0x88E7), TABLE), frame(), "bad-type"),
+    "no Ethernet frame": (1, (TABLE,), bytes(13), "bad-len"),
+    "refused by the bridge": (1, (TABLE,), bytes(60), "frame is refused"),
+}
+
+
+@pytest.mark.parametrize(("port", "actions", "data", "reason"), REFUSED_PACKETS.values(), ids=REFUSED_PACKETS)
+def test_packet_outs_that_are_refused(
+    ovs: Laboratory, port: int, actions: tuple[Action, ...], data: bytes, reason: str
+) -> None:
+    async def main() -> None:
+        async with peered(ovs) as (relayed, peer, _):
+            peer.send(FILTER_RULE)
+            peer.send(PacketOut(0xFFFFFFFF, port, actions, data))
+            with pytest.raises(RemoteError, match=reason):
+                await peer.barrier()
+            peer.send(PacketOut(0xFFFFFFFF, 1, (TABLE,), frame(1)))
+            await peer.barrier()
+            assert len(relayed.entrance.noted) == 1
+
+    run(main())
+
+
+def test_a_slave_may_not_send_packets(ovs: Laboratory) -> None:
+    async def main() -> None:
+        async with peered(ovs) as (relayed, peer, _):
+            peer.send(FILTER_RULE)
+            peer.send(RoleRequest(Role.SLAVE, 1))
+            await peer.barrier()
+            peer.send(PacketOut(0xFFFFFFFF, 1, (TABLE,), frame(1)))
+            with pytest.raises(RemoteError, match="is-slave"):
+                await peer.barrier()
+            assert relayed.entrance.noted == []
 
     run(main())
 
@@ -515,7 +661,8 @@ def test_a_flow_mod_of_niciras_is_of_1_0(ovs: Laboratory) -> None:
     async def main() -> None:
         async with peered(ovs) as (relayed, peer, direct):
             inner = Experimenter(0x2320, 13, nicira[16:])
-            for number, message in enumerate((inner, BundleAdd(1, 3, encode(inner, 5))), 4):
+            wrapped: tuple[Message, ...] = (inner, BundleAdd(1, 3, encode(inner, 5)))
+            for number, message in enumerate(wrapped, 4):
                 sent = encode(message, number)
                 reader, writer = await asyncio.open_unix_connection(relayed.path)
                 writer.write(encode(Hello()) + sent + encode(BarrierRequest(), 9))
@@ -673,6 +820,67 @@ def test_what_a_slave_is_refused_changes_nothing(ovs: Laboratory) -> None:
                 with pytest.raises(RemoteError, match="is-slave"):
                     await peer.barrier()
             assert (len(relayed.rules.rules), await peer.rules()) == (1, [(8, 6)])
+
+    run(main())
+
+
+def nicira_role(role: int) -> Message:
+    """The request for a role in Nicira's words, which have other numbers."""
+    numbers: dict[int, int] = {Role.EQUAL: 0, Role.MASTER: 1, Role.SLAVE: 2}
+    return Experimenter(NICIRA, 10, numbers[role].to_bytes(4, "big"))
+
+
+ROLE_REQUESTS = {
+    "OpenFlow": lambda role: RoleRequest(role, 1),
+    "Nicira": nicira_role,
+}
+
+
+@pytest.mark.parametrize("request_for", ROLE_REQUESTS.values(), ids=ROLE_REQUESTS)
+def test_a_role_is_in_effect_for_what_follows_at_once(ovs: Laboratory, request_for: Callable[[int], Message]) -> None:
+    """Whether a peer may change rules is asked of Open vSwitch before its next message is judged."""
+
+    async def main() -> None:
+        async with peered(ovs) as (relayed, peer, direct):
+            for message in (FILTER_RULE, PLAIN_RULE):
+                peer.send(message)
+            await peer.barrier()
+            for role in (Role.EQUAL, Role.MASTER):
+                # First as one who may not, then as one who may: all in one go.
+                answers = await talk(
+                    relayed.path,
+                    [
+                        (request_for(Role.SLAVE), 1),
+                        (DELETE, 2),
+                        (replace(FILTER_RULE, priority=1), 3),
+                        (request_for(role), 4),
+                        (replace(PLAIN_RULE, priority=2), 5),
+                    ],
+                )
+                refusals = [(each.type, each.code, xid) for each, xid in answers if isinstance(each, Error)]
+                assert sorted(refusals) == [(1, 10, 2), (1, 10, 3)]
+                assert len(relayed.rules.rules) == 1
+                assert sorted(await peer.rules()) == [(2, 6), (8, 6)]
+            assert [mod.rule.priority for noted in relayed.order.noted for mod in noted] == [8, 2, 2]
+            # A slave that ceases to be one deletes neither more nor less than others do.
+            await talk(relayed.path, [(request_for(Role.SLAVE), 1), (request_for(Role.EQUAL), 2), (DELETE, 3)])
+            assert (await peer.rules(), relayed.rules.rules) == ([], {})
+            assert await own_rules(direct) == OWN
+
+    run(main())
+
+
+def test_a_bundle_of_one_who_has_become_a_slave(ovs: Laboratory) -> None:
+    """It is Open vSwitch's to refuse, and no filter rule comes of it."""
+    become_slave = (nicira_role(Role.SLAVE), 55)
+
+    async def main() -> None:
+        async with peered(ovs) as (relayed, peer, _):
+            for rule in (FILTER_RULE, PLAIN_RULE):
+                answers = await talk(relayed.path, [*bundle(rule), become_slave, (COMMIT, 60)])
+                refusals = [(each.type, each.code, xid) for each, xid in answers if isinstance(each, Error)]
+                assert refusals == [(1, 10, 60)]
+                assert (relayed.rules.rules, await peer.rules()) == ({}, [])
 
     run(main())
 

@@ -82,6 +82,18 @@ def test_namespace_with_an_id(namespace: Callable[[str], Path]) -> None:
     assert run_in(here, lambda: with_id(78)) is None
 
 
+def test_a_namespace_that_is_unmounted_meanwhile(
+    namespace: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is of an ordinary file then."""
+    here, there = namespace("here"), namespace("there")
+    subprocess.run(["ip", "-n", here.name, "netns", "set", there.name, "77"], check=True)
+    gone = tmp_path / "gone"
+    gone.touch()
+    monkeypatch.setattr("oko.kernel.namespace.namespaces", lambda: iter([(gone, 1), (there, inode(there))]))
+    assert run_in(here, lambda: with_id(77)) == there
+
+
 def test_here_is_the_calling_thread(namespace: Callable[[str], Path]) -> None:
     there = namespace("inside")
     assert run_in(there, lambda: run_in(HERE, inode)) == inode(there)

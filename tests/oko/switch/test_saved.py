@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oko.errors import FlowError, ProtocolError
-from oko.flow.rule import Entry
+from oko.flow.action import ApplyActions, Continue, Pass
+from oko.flow.match import Match
+from oko.flow.rule import Entry, Rule
 from oko.switch.datapath import Count
 from oko.switch.saved import (
     ELEMENTS,
@@ -30,6 +33,16 @@ def test_rules_are_read_as_they_were_written(entry: Entry) -> None:
     (element,) = read_record(write_record([save_rules([entry], [entry])]))
     assert isinstance(element, SavedRules)
     assert (element.removed, element.added) == (((entry.age,),), (entry,))
+
+
+@pytest.mark.parametrize(
+    "action", [Pass(), Continue(1), Continue(0xFFFFFE, b"\1"), Continue(7, bytes(range(256)))], ids=str
+)
+def test_what_leaves_a_packet_to_open_vswitch(action: Pass | Continue) -> None:
+    entry = Entry(Rule(Match(), (ApplyActions((action,)),)), 1, 2, 3)
+    (element,) = read_record(write_record([save_rules((), [entry])]))
+    assert isinstance(element, SavedRules)
+    assert element.added == (entry,)
 
 
 def test_elements_follow_each_other() -> None:
