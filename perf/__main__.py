@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from oko.errors import OkoError
+from perf.attached import CASES, measure_attached
+from perf.attached_updates import AttachedUpdatesResult, attached_updates
 from perf.bench import PLANS, Bench, Check, bench, check, choose
 from perf.datapath_fuzz import DatapathFuzzResult, datapath_fuzz
 from perf.forward import forward
 from perf.isolation import isolate
 from perf.programs import measure_programs
+from perf.relay import measure_relay
 from perf.reload import reload
 from perf.report import write_report
 from perf.restart import restart
@@ -39,6 +42,10 @@ def _bench(options: argparse.Namespace) -> Bench:
 
 
 BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]] = {
+    "attached": (
+        "the table of docs/ovs.md: Mpps and TCP of an attached bridge, beside Open vSwitch alone",
+        lambda options: measure_attached(options.rounds, options.seconds, options.case),
+    ),
     "bench": ("whole switches beside each other: Mpps without loss, ns per packet; writes perf/report.html", _bench),
     "bench-check": (
         "compare the ratios of the last bench with the accepted ones",
@@ -52,6 +59,10 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
         "swap images under full load and account for every frame",
         lambda options: reload(options.reloads, options.generators),
     ),
+    "relay": (
+        "barriers and flow_mods through the relay of an attached bridge, beside Open vSwitch itself",
+        lambda options: measure_relay(options.rounds),
+    ),
     "restart": (
         "kill and start okod under full load and account for every frame",
         lambda options: restart(options.kills),
@@ -59,6 +70,10 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
     "updates": (
         "change rules, groups and programs under full load, and explain what became of every frame",
         lambda options: updates(options.changes, options.seed),
+    ),
+    "attached-updates": (
+        "change plain and filter rules of a bridge of Open vSwitch: each packet beside the reference switch",
+        lambda options: attached_updates(options.changes, options.seed),
     ),
     "soak": (
         "an okod under full load, random changes, kills and peers that disturb: no wrong packet, and nothing grows",
@@ -84,6 +99,10 @@ BENCHMARKS: Final[dict[str, tuple[str, Callable[[argparse.Namespace], Result]]]]
 """What each says of itself, and how it is run."""
 
 
+_FAILING: Final = AttachedUpdatesResult | Check | DatapathFuzzResult | FuzzResult | SoakResult
+"""Results that may be wrong, and not only slow."""
+
+
 def main() -> int:
     options = _arguments()
     try:
@@ -96,7 +115,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     print(json.dumps(result.to_json()) if options.json else result)
-    return int(isinstance(result, Check | DatapathFuzzResult | FuzzResult | SoakResult) and result.failed)
+    return int(isinstance(result, _FAILING) and result.failed)
 
 
 def _arguments() -> argparse.Namespace:
@@ -106,6 +125,11 @@ def _arguments() -> argparse.Namespace:
     made = {name: commands.add_parser(name, help=text, description=text) for name, (text, _) in BENCHMARKS.items()}
     for command in made.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON")
+    made["attached"].add_argument("--rounds", type=_positive(int), default=5, help="default 5")
+    made["attached"].add_argument("--seconds", type=_positive(float), default=5.0, help="of each run (default 5)")
+    made["attached"].add_argument(
+        "--case", action="append", default=[], choices=[case.name for case in CASES], help="only this; repeatable"
+    )
     _add_bench(made["bench"])
     made["bench-check"].add_argument("--accept", action="store_true", help="make the last ratios the accepted ones")
     made["forward"].add_argument("--seconds", type=_positive(float), default=2.0, help="of each run (default 2)")
@@ -117,9 +141,12 @@ def _arguments() -> argparse.Namespace:
         default=1,
         help="processes that send (default 1); with more, the driver's count of what gen sent is not exact",
     )
+    made["relay"].add_argument("--rounds", type=_positive(int), default=9, help="default 9")
     made["restart"].add_argument("--kills", type=_positive(int), default=20, help="default 20")
     made["updates"].add_argument("--changes", type=_positive(int), default=1_000, help="default 1000")
     made["updates"].add_argument("--seed", type=int, default=1, help="of the changes (default 1)")
+    made["attached-updates"].add_argument("--changes", type=_positive(int), default=1_000, help="default 1000")
+    made["attached-updates"].add_argument("--seed", type=int, default=1, help="of the changes (default 1)")
     made["soak"].add_argument("--seconds", type=_positive(float), default=120.0, help="default 120")
     made["soak"].add_argument("--seed", type=int, default=1, help="of changes and disturbances (default 1)")
     made["programs"].add_argument("--rounds", type=_positive(int), default=9, help="of each load (default 9)")
