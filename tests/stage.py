@@ -13,12 +13,13 @@ from typing import TypeVar
 
 from oko.switch.removal import remove_bridge
 from oko.switch.rundir import RunDirectory
+from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = Path(sys.executable).parent
 FIREWALL = ROOT / "build" / "bpf" / "firewall.o"
 BRIDGE = "br0"
-_PATIENCE = 60  # seconds, on a machine that is busy with other things too
+_PATIENCE = patience(60)
 
 Done = subprocess.CompletedProcess[str]
 AnyStage = TypeVar("AnyStage", bound="Stage")

@@ -370,9 +370,10 @@ class AttachedBridge:
     async def _follow_ends(self, description: OvsBridge) -> None:
         """Prepare those interfaces anew whose MTU somebody has changed."""
         least = None
-        for interface in sorted(description.interfaces, key=lambda each: each.name == self.name):
-            end = self._ends.get(interface.name)
-            if end is None or end.ifindex != interface.ifindex:
+        interfaces = {interface.name: interface for interface in description.interfaces}
+        for end in reversed(in_order(self._ends.values())):
+            interface = interfaces.get(end.name)
+            if interface is None or interface.ifindex != end.ifindex or not _is_there(end):
                 continue
             changed = await followed(end, interface, self._database, least if end.internal else None)
             if changed == end:
@@ -395,9 +396,9 @@ class AttachedBridge:
         for interface in description.interfaces:
             if reason := interface.without_xdp or self._withheld(interface):
                 self._complain(interface.name, reason)
-            elif (end := self._ends.get(interface.name)) is not None:
+            elif interface.name in self._ends:
                 try:
-                    ports[interface.name] = _port(interface, end)
+                    ports[interface.name] = _port(interface)
                 except PortError as error:
                     self._complain(interface.name, str(error))
         there = {interface.name for interface in description.interfaces}
@@ -509,16 +510,11 @@ def _without(rule: FlowMod) -> FlowMod:
     return FlowMod(command=Command.DELETE_STRICT.value, priority=rule.priority, match=rule.match)
 
 
-def _port(interface: OvsInterface, end: NearEnd) -> Port:
-    """Raises PortError if the interface has gone in the meantime, or is not as it was prepared."""
+def _port(interface: OvsInterface) -> Port:
+    """Raises PortError if the interface has gone in the meantime."""
     assert interface.ifindex is not None
     assert interface.ofport is not None
     found = interface_at(interface.ifindex)
-    if end.growth and found.mtu != end.mtu + end.growth:
-        raise PortError(
-            f"its MTU is {found.mtu}, and was {end.mtu} when Oko attached, which raised it by {end.growth}: set it to "
-            f"{end.mtu + end.growth}, or detach, set it, and attach again"
-        )
     return Port(interface.name, interface.ofport, found.index, found.mac, None)
 
 

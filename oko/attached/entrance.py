@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 
-from oko.errors import OkoError
-from oko.flow.action import Action
+from oko.errors import BadAction, OkoError
+from oko.flow.action import Action, Output
+from oko.flow.headers import MAX_TAGS, TPIDS, parse
 from oko.switch.bridge import Bridge
 
 
@@ -42,7 +43,20 @@ class Entrance:
 
     def _enter(self, packet: EnteringPacket) -> OkoError | None:
         try:
+            self._require_readable(packet)
             self._bridge.packet_out(packet.actions, packet.frame, packet.in_port)
         except OkoError as error:
             return error
         return None
+
+    def _require_readable(self, packet: EnteringPacket) -> None:
+        """Raises BadAction if a frame is to be changed whose headers Open vSwitch does not read as Oko does."""
+        attachment = self._bridge.attachment
+        limit = MAX_TAGS if attachment is None else attachment.vlan_limit
+        headers = parse(packet.frame, packet.in_port, vlan_limit=limit) or {}
+        changed = any(not isinstance(action, Output) for action in packet.actions)
+        if changed and headers.get("eth_type") in TPIDS:
+            raise BadAction(
+                f"a frame has more VLAN tags than the bridge's vlan-limit, {limit}: send it to TABLE unchanged",
+                reason="match-inconsistent",
+            )

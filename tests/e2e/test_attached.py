@@ -14,8 +14,9 @@ from typing import Self
 
 import pytest
 
-from demo.lab import SWITCH, Lab
+from demo.lab import HOST_INTERFACE, SWITCH, Lab
 from oko.attached import shim
+from oko.attached.near_end import GROWTH, USER_SPACE
 from oko.author.frame import build_frame
 from oko.flow.text import parse_selection
 from oko.kernel.ethtool import offloads
@@ -24,10 +25,11 @@ from oko.kernel.namespace import run_in
 from tests.e2e.conftest import HOSTS, Network
 from tests.e2e.wire import Wire, frame
 from tests.oko.attached.attached import compiled, odd
-from tests.oko.attached.fence import FENCE, FENCED, exchange_numbers
+from tests.oko.attached.fence import FENCE, FENCED, exchange, exchange_numbers
 from tests.oko.attached.tap import Tap
 from tests.oko.kernel.waiting import wait_until
-from tests.ovs import Vswitch, needs_ovs
+from tests.ovs import DATAPATH_TYPE, Vswitch, needs_ovs
+from tests.patience import patience
 from tests.stage import BRIDGE, Okod, mounted
 
 pytestmark = [needs_ovs, pytest.mark.needs_bpf]
@@ -40,7 +42,7 @@ class Attached(Network):
         super().__init__(directory, lab, prefix)
         self.vswitch = vswitch
         self.wires = {number: Wire(self.path(f"host{number}")) for number in (1, 2, 3)}
-        vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], "netdev")
+        vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], DATAPATH_TYPE)
         vswitch.ofctl("add-flow", BRIDGE, FENCE)
 
     def attach(self, *options: str) -> Okod:
@@ -59,14 +61,14 @@ class Attached(Network):
         """ovs-ofctl, past an okod that has taken the bridge's name; `command` may begin with options."""
         target = f"{self.vswitch.target(BRIDGE)}.ovs"
         line = ["ovs-ofctl", "-OOpenFlow13", *command.split(), target, *words]
-        subprocess.run(line, check=True, timeout=10)
+        subprocess.run(line, check=True, timeout=patience(10))
 
     def oko(self, *words: str) -> str:
         return self.output("oko", *words)
 
     def exchange(self, *numbers: int, port: int = 1) -> dict[int, list[int]]:
         """Frames with these numbers come in by a port; those that arrive, by host, in ascending order."""
-        return exchange_numbers(self.wires, numbers, port)
+        return exchange_numbers(self.wires, numbers, port, self.vswitch.settle)
 
     def clean(self) -> None:
         for wire in self.wires.values():
@@ -74,7 +76,7 @@ class Attached(Network):
         for process in self._started:
             if process.poll() is None:
                 process.terminate()
-            process.communicate(timeout=60)
+            process.communicate(timeout=patience(60))
         self._started.clear()
         if list(self.statedir.glob("*.attached")):
             self.detach()
@@ -134,7 +136,7 @@ def test_attach_and_detach(attached: Attached, mode: str, ending: int | None) ->
         okod.end(ending)
         assert attached.exchange(4, 5) == {2: [4], 3: [5]}
     attached.detach()
-    assert okod.process.wait(10) in (0, -signal.SIGKILL)
+    assert okod.process.wait(patience(10)) in (0, -signal.SIGKILL)
     assert attached.left() == []
     assert found(attached) == before
     assert attached.exchange(6, 7) == {2: [6, 7]}
@@ -267,6 +269,7 @@ def test_the_table_of_the_paper(attached: Attached, actions: str) -> None:
                 fence = FENCED + frame(next(fences), source=9)[6:]
                 taps[1].send(fence)
                 found += [each for each in taps[2].until(fence) if each[12 + len(tags) :][:2] == b"\x08\x00"]
+                attached.vswitch.settle()
             if arrives and "eth_src" in actions:
                 packet = packet[:6] + bytes.fromhex("02000000000a") + packet[12:]
             assert found == ([packet] if arrives else [])
@@ -358,6 +361,34 @@ def test_nothing_goes_wrong_while_traffic_flows(attached: Attached) -> None:
     assert {frozenset(at) for at in even.values()} <= {frozenset({2})}
     assert len(odd_ones) > 100
     assert len(even) > 100
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["okod runs", "no okod runs"])
+def test_an_mtu_that_somebody_changes(attached: Attached, runs: bool) -> None:
+    """It is the network's from then on: what Open vSwitch takes now passes XDP, too, and detaching gives it back."""
+    long = [frame(number, size=2000) for number in (1, 2)]
+
+    def mtus() -> list[int]:
+        names = (BRIDGE, *(host.port for host in HOSTS))
+        return run_in(attached.path(SWITCH), lambda: [interface(name).mtu for name in names])
+
+    okod = attached.attach()
+    attached.load_odd()
+    attached.oko("flow", "add", BRIDGE, "priority=5,actions=output:2", "priority=10,filter_prog=1,actions=NORMAL")
+    if not runs:
+        okod.end(signal.SIGKILL)
+    for host in HOSTS:
+        for place, name in ((SWITCH, host.port), (host.name, HOST_INTERFACE)):
+            command = ("nsenter", f"--net={attached.path(place)}", "ip", "link", "set", name, "mtu", "2000")
+            subprocess.run(command, check=True, timeout=patience(10))
+    if not runs:
+        attached.attach()
+    # The kernel's datapath needs no more room.
+    room = GROWTH if DATAPATH_TYPE == USER_SPACE else 0
+    wait_until(lambda: mtus() == [2000, *[2000 + room] * 3])
+    wait_until(lambda: exchange(attached.wires, long, 1, attached.vswitch.settle) == {2: long, 3: long[:1]})
+    attached.detach()
+    assert mtus() == [2000] * 4
 
 
 def test_what_is_not_as_it_should_be_is_shown(attached: Attached) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from demo.lab import HOST_INTERFACE
 from oko.kernel.namespace import run_in
+from tests.patience import patience
 
 EXPERIMENTAL = 0x88B5  # IEEE 802, for local experiments
-_PATIENCE = 10.0  # seconds
+_PATIENCE = patience(10)
 _FROM_HERE = 4  # PACKET_OUTGOING of <linux/if_packet.h>
 
 

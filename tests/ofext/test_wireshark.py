@@ -34,7 +34,7 @@ from ofext.messages import FlowMod, Hello, encode
 from ofext.multipart import MultipartReply, MultipartRequest
 from ofext.oxm import Oxm
 from ofext.wireshark.generate import SCRIPT, fields, script, structures
-from tests.oko.switch.conftest import Rig, rig  # noqa: F401
+from tests.oko.switch.conftest import Rig, cables, rig  # noqa: F401
 from tests.oko.switch.peer import Peer
 from tests.oko.switch.reporting import reporting
 

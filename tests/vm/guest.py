@@ -70,13 +70,13 @@ def missing_program() -> str | None:
     return None
 
 
-def run(kernel: Kernel, command: Sequence[str], timeout: float) -> int:
+def run(kernel: Kernel, command: Sequence[str], timeout: float, machine: Machine = EMULATED) -> int:
     """Run the command in the repository, as root, its output on stdout; return its exit status.
 
     `timeout` is in seconds, from power-on. Raises NotSupported when a program is missing, and KernelError
     when the guest takes longer or ends before the command has.
     """
-    with booted(kernel, command) as guest:
+    with booted(kernel, command, machine) as guest:
         try:
             guest.qemu.wait(timeout)
         except subprocess.TimeoutExpired as error:

@@ -36,8 +36,9 @@ from tests.oko.attached.conftest import BRIDGE, HOSTS, Laboratory
 from tests.oko.attached.fence import FENCE, exchange, exchange_numbers
 from tests.oko.attached.following import run
 from tests.oko.kernel import assembler as asm
+from tests.patience import patience
 
-_PATIENCE = 20
+_PATIENCE = patience(20)
 _BPFFS = Path("/sys/fs/bpf")
 
 
@@ -147,11 +148,11 @@ class AttachedLab:
 
     async def exchange(self, *numbers: int, port: int = 1) -> dict[int, list[int]]:
         """Frames with these numbers come in by a port; those that arrive, by host, in ascending order."""
-        return await asyncio.to_thread(exchange_numbers, self.ovs.wires, numbers, port)
+        return await asyncio.to_thread(exchange_numbers, self.ovs.wires, numbers, port, self.ovs.vswitch.settle)
 
     async def frames(self, sent: Sequence[bytes], port: int) -> dict[int, list[bytes]]:
         """The same with any frames."""
-        return await asyncio.to_thread(exchange, self.ovs.wires, sent, port)
+        return await asyncio.to_thread(exchange, self.ovs.wires, sent, port, self.ovs.vswitch.settle)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when something is so that comes about by itself."""

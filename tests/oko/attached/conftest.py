@@ -1,4 +1,4 @@
-"""A laboratory with three hosts around a bridge of a real Open vSwitch, whose datapath is in user space."""
+"""A laboratory with three hosts around a bridge of a real Open vSwitch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from demo.lab import SWITCH, Host, Lab
 from tests.e2e.wire import Wire
-from tests.ovs import Vswitch
+from tests.ovs import DATAPATH_TYPE, Vswitch
 
 BRIDGE = "br0"
 HOSTS = tuple(
@@ -26,7 +26,7 @@ class Laboratory:
         self.namespace = Path("/run/netns") / lab.namespace(SWITCH)
         self.hosts = {number: Path("/run/netns") / lab.namespace(f"host{number}") for number in (1, 2, 3)}
         self.wires = {number: Wire(path) for number, path in self.hosts.items()}
-        vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], "netdev")
+        vswitch.add_bridge(BRIDGE, [host.port for host in HOSTS], DATAPATH_TYPE)
 
     def close(self) -> None:
         for wire in self.wires.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tests.e2e.wire import Wire, frame
 
@@ -17,9 +17,11 @@ _LONG = 1.0  # seconds, for a frame
 _NUMBERS = itertools.count()
 
 
-def exchange(wires: Mapping[int, Wire], sent: Sequence[bytes], port: int) -> dict[int, list[bytes]]:
+def exchange(
+    wires: Mapping[int, Wire], sent: Sequence[bytes], port: int, settle: Callable[[], None]
+) -> dict[int, list[bytes]]:
     """The hosts are on `wires`, by port. Frames are sent by the one at `port`; those that arrive, by host, in ascending
-    order."""
+    order. `settle` is Vswitch's."""
     for each in sent:
         wires[port].send(each)
     found: dict[int, list[bytes]] = {}
@@ -30,12 +32,15 @@ def exchange(wires: Mapping[int, Wire], sent: Sequence[bytes], port: int) -> dic
         fence = FENCED + frame(next(_NUMBERS), source=9)[6:]
         wires[port].send(fence)
         arrived += _arrives(fence, wires, found)
+        settle()
     return {other: sorted(frames) for other, frames in found.items()}
 
 
-def exchange_numbers(wires: Mapping[int, Wire], numbers: Sequence[int], port: int) -> dict[int, list[int]]:
+def exchange_numbers(
+    wires: Mapping[int, Wire], numbers: Sequence[int], port: int, settle: Callable[[], None]
+) -> dict[int, list[int]]:
     """The same with frames that have these numbers, from the address of the host."""
-    found = exchange(wires, [frame(number, source=port) for number in numbers], port)
+    found = exchange(wires, [frame(number, source=port) for number in numbers], port, settle)
     return {other: [int.from_bytes(each[14:18], "big") for each in frames] for other, frames in found.items()}
 
 

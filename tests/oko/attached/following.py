@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from oko.attached.description import OvsBridge, OvsInterface
 from oko.attached.ovsdb import Follower
 from tests.oko.attached.conftest import BRIDGE, Laboratory
+from tests.patience import patience
 
-_PATIENCE = 20
+_PATIENCE = patience(20)
 
 
 class Seen:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from demo.lab import HOST_INTERFACE
 from oko.kernel.namespace import run_in
+from tests.patience import patience
 
 _ALL = 0x0003  # ETH_P_ALL
 _FROM_HERE = 4  # PACKET_OUTGOING of <linux/if_packet.h>
@@ -16,7 +17,7 @@ _SOL_PACKET, _PACKET_AUXDATA = 263, 8
 _SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>
 _AUXDATA = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata
 _VLAN_VALID, _TPID_VALID = 0x10, 0x40
-_PATIENCE = 10.0  # seconds
+_PATIENCE = patience(10)
 
 
 class Tap:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from demo.lab import HOST_INTERFACE
 from oko.attached.description import OvsInterface
-from oko.attached.near_end import GROWTH, MERGING, NearEnd, NearEndChange, in_order, prepare, restore, survey, undo
+from oko.attached.near_end import (
+    GROWTH,
+    MERGING,
+    NearEnd,
+    NearEndChange,
+    followed,
+    in_order,
+    prepare,
+    restore,
+    survey,
+    undo,
+)
 from oko.errors import AttachError, PortError
 from oko.flow import shim
 from oko.kernel.ethtool import offloads, set_offloads
@@ -64,6 +77,14 @@ class Ends:
     def restore(self, *ends: NearEnd) -> None:
         for end in reversed(ends):
             run_in(self.ovs.namespace, lambda end=end: run(restore(end, self.database)))  # type: ignore[misc]
+
+    def follow(self, *ends: NearEnd, least: int | None = None) -> list[NearEnd]:
+        known = {each.name: each for each in self.interfaces()}
+
+        async def main() -> list[NearEnd]:
+            return [await followed(end, known[end.name], self.database, least) for end in ends]
+
+        return run_in(self.ovs.namespace, lambda: asyncio.run(main()))
 
     def mtus(self) -> dict[str, int]:
         return run_in(self.ovs.namespace, lambda: {name: interface(name).mtu for name in NAMES})
@@ -194,6 +215,56 @@ def test_what_somebody_has_changed_since_stays(ends: Ends) -> None:
     assert ends.mtus() == {BRIDGE: 1350, "p1": 1450, "p2": 1500, "p3": 1500}
     ends.ovs.vswitch.vsctl("clear", "interface", BRIDGE, "mtu_request")
     ends.ip("link set p1 mtu 1500")
+
+
+def test_an_mtu_that_somebody_changes_is_the_networks(ends: Ends) -> None:
+    """By hand or in the database, and what is prepared then is given back as they left it."""
+    surveyed = ends.survey()
+    ends.prepare(*surveyed)
+    assert ends.follow(*surveyed) == surveyed
+    (first,) = (end for end in surveyed if end.name == "p1")
+    request = ("set", "interface", "p1", "mtu_request=1450")
+    clear = ("clear", "interface", "p1", "mtu_request")
+
+    def changed(mtu: int, requested: int | None) -> NearEnd:
+        """The end of p1, which is prepared anew."""
+        wait_until(lambda: [end.mtu for end in ends.follow(end)] == [mtu])
+        (found,) = ends.follow(end)
+        assert found == replace(first, mtu=mtu, mtu_request=requested)
+        ends.prepare(found)
+        assert ends.mtus()["p1"] == mtu + GROWTH
+        assert ends.follow(found) == [found]
+        return found
+
+    end = first
+    ends.ip("link set p1 mtu 1600")
+    end = changed(1600, None)
+    ends.ip("link set p1 mtu 1300")
+    end = changed(1300, None)
+    ends.ovs.vswitch.vsctl(*request)
+    end = changed(1450, 1450)
+    ends.ip("link set p1 mtu 1200")
+    wait_until(lambda: ends.mtus()["p1"] == 1450 + GROWTH)
+    assert ends.follow(end) == [end]
+    ends.ovs.vswitch.vsctl(*clear)
+    end = changed(1450, None)
+    ends.restore(end)
+    assert ends.mtus()["p1"] == 1450
+    ends.ip("link set p1 mtu 1500")
+    ends.restore(*surveyed)
+
+
+def test_an_internal_interface_is_held_at_what_its_network_has_then(ends: Ends) -> None:
+    surveyed = ends.survey()
+    ends.prepare(*surveyed)
+    (held,) = (end for end in surveyed if end.internal)
+    assert ends.follow(held, least=1500) == [held]
+    assert ends.follow(held, least=1400) == [replace(held, mtu=1400)]
+    ends.ovs.vswitch.vsctl("set", "interface", BRIDGE, MTU_1300)
+    assert ends.follow(held) == [replace(held, mtu=1300, mtu_request=1300)]
+    ends.ovs.vswitch.vsctl("clear", "interface", BRIDGE, "mtu_request")
+    assert ends.follow(replace(held, mtu=1300, mtu_request=1300), least=1500) == [held]
+    ends.restore(*surveyed)
 
 
 def test_a_port_that_is_gone(ends: Ends) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tests.patience import patience
+
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
     """Returns as soon as the condition holds; fails when it never does."""
+    seconds = patience(seconds)
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s"
