@@ -1,6 +1,6 @@
-"""Ryu's switch tester against okod, or against Open vSwitch.
+"""Ryu's switch tester against okod, against Open vSwitch, or against Open vSwitch with okod attached.
 
-    python -m tests.conformance.ryu {okod,ovs} [--lanes N] [--only PATTERN]... [--report FILE]
+    python -m tests.conformance.ryu {okod,ovs,attached} [--filter] [--lanes N] [--only PATTERN]... [--report FILE]
 
 The tester and its tests of OpenFlow 1.3 come with os-ken. It drives two switches that three cables connect: the one
 under test, with datapath id 1, and an Open vSwitch with datapath id 2 that sends and receives packets. Each lane has
@@ -27,6 +27,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from ofext.messages import encode
+from oko.flow.text import parse_flow_mod
+from oko.switch.wire import write_flow_mod
 from tests.oko.kernel.waiting import wait_until
 from tests.ovs import Vswitch
 
@@ -34,6 +37,10 @@ _PORTS: Final = (1, 2, 3)
 _CONTROLLER: Final = "tcp:127.0.0.1:6653"
 _BPFFS: Final = Path("/sys/fs/bpf")
 _TESTER: Final = Path(__file__).with_name("ryu_tester.py")
+_OBJECT: Final = Path(__file__).parents[2] / "build" / "bpf" / "blocklist.o"
+"""A filter program that says no to every packet, as long as its list is empty."""
+_FILTER_RULE: Final = "filter_prog=1,priority=0,actions=drop"
+"""Below all plain rules: each of them has to be put in order with it, and it decides no packet."""
 _RESULT: Final = re.compile(r" {4}(\S.*?)\s+(OK|ERROR)")
 
 
@@ -69,8 +76,9 @@ def results(log: str) -> list[Result]:
     return told
 
 
-def run(switch: str, files: Sequence[Path], directory: Path) -> list[Result]:
-    """Runs the test files against a switch in a namespace of its own; logs stay in `directory`."""
+def run(switch: str, files: Sequence[Path], directory: Path, *, filters: bool = False) -> list[Result]:
+    """Runs the test files against a switch in a namespace of its own; logs stay in `directory`. With `filters` there is
+    always a filter rule."""
     directory.mkdir()
     tests = directory / "tests"
     tests.mkdir()
@@ -80,12 +88,15 @@ def run(switch: str, files: Sequence[Path], directory: Path) -> list[Result]:
         prefix = ("nsenter", f"--net=/run/netns/{namespace}", "--")
         ovs = switches.enter_context(Vswitch(directory / "ovs", prefix=prefix))
         _add_bridge(ovs, "tester", "t", 2)
-        if switch == "ovs":
+        if switch != "okod":
             _add_bridge(ovs, "target", "s", 1)
-        else:
-            switches.enter_context(_okod(prefix, directory, _BPFFS / namespace))
+        if switch != "ovs":
+            options = ["--attach", "target", "--ovsdb", ovs.remote] if switch == "attached" else _standalone()
+            okod = switches.enter_context(_okod(prefix, options, directory, _BPFFS / namespace))
         with (directory / "tester.log").open("w+") as log:
-            command = (*prefix, sys.executable, _TESTER, tests)
+            command: list[str | Path] = [*prefix, sys.executable, _TESTER, tests]
+            if filters:
+                command.append(_load_filter(okod, directory))
             subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=log, cwd=directory)
             log.seek(0)
             return results(log.read())
@@ -131,23 +142,38 @@ def _add_bridge(ovs: Vswitch, name: str, letter: str, datapath_id: int) -> None:
     ovs.vsctl("set-controller", name, _CONTROLLER, "--", "set", "controller", name, "max_backoff=1000")
 
 
-@contextmanager
-def _okod(prefix: Sequence[str], directory: Path, bpffs: Path) -> Iterator[None]:
-    bpffs.mkdir()
-    places = ("--rundir", directory / "run")
+def _standalone() -> list[str]:
     ports = [word for number in _PORTS for word in ("--port", f"s{number}={number}")]
-    options = ("--dpid", "1", "--controller", _CONTROLLER, "--bpffs", bpffs, "--statedir", directory / "state")
+    return ["--standalone", "target", *ports, "--dpid", "1", "--controller", _CONTROLLER]
+
+
+@contextmanager
+def _okod(prefix: Sequence[str], options: Sequence[str], directory: Path, bpffs: Path) -> Iterator[Path]:
+    """Yields its run directory."""
+    bpffs.mkdir()
+    rundir, statedir = directory / "run", directory / "state"
+    places: list[str | Path] = ["--rundir", rundir, "--bpffs", bpffs, "--statedir", statedir]
     with (directory / "okod.log").open("w") as log:
-        command: list[str | Path] = [*prefix, _tool("okod"), *places, "--standalone", "target", *ports, *options]
-        okod = subprocess.Popen(command, stdout=log, stderr=log)
+        okod = subprocess.Popen([*prefix, _tool("okod"), *places, *options], stdout=log, stderr=log)
         try:
-            wait_until((directory / "run" / "target.mgmt").exists)
-            yield
+            wait_until((rundir / "target.mgmt").exists, seconds=60)
+            yield rundir
         finally:
             okod.terminate()
             okod.wait(10)
-            subprocess.run([_tool("oko"), *places, "bridge", "del", "target"], check=True)
+            if options[0] == "--attach":
+                subprocess.run([*prefix, _tool("okod"), *places, "--detach", "target"], check=True)
+            else:
+                subprocess.run([_tool("oko"), "--rundir", rundir, "bridge", "del", "target"], check=True)
             bpffs.rmdir()
+
+
+def _load_filter(rundir: Path, directory: Path) -> Path:
+    """Load a program, and return a file with the flow_mod that adds a rule with it."""
+    subprocess.run([_tool("oko-load"), "--rundir", rundir, "target", "1", _OBJECT], check=True)
+    file = directory / "filter_rule"
+    file.write_bytes(encode(write_flow_mod(parse_flow_mod(_FILTER_RULE))))
+    return file
 
 
 def _tool(name: str) -> Path:
@@ -156,11 +182,14 @@ def _tool(name: str) -> Path:
 
 def main() -> None:
     reading = argparse.ArgumentParser(description="Ryu's switch tester against a switch.")
-    reading.add_argument("switch", choices=("okod", "ovs"))
+    reading.add_argument("switch", choices=("okod", "ovs", "attached"))
+    reading.add_argument("--filter", action="store_true", help="attached: with a filter rule below all others")
     reading.add_argument("--lanes", type=int, default=4, help="how many namespaces run tests at a time [4]")
     reading.add_argument("--only", metavar="PATTERN", action="append", help="test files, such as 'match/*'")
     reading.add_argument("--report", metavar="FILE", type=Path, help="write the results there, as JSON")
     options = reading.parse_args()
+    if options.filter and options.switch != "attached":
+        reading.error("--filter is for attached")
     files = [
         file
         for file in sorted(suite().rglob("*.json"))
@@ -169,7 +198,10 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="conformance-"))
     shares = [share for lane in range(options.lanes) if (share := files[lane :: options.lanes])]
     with ThreadPoolExecutor(options.lanes) as lanes:
-        running = [lanes.submit(run, options.switch, share, directory / str(lane)) for lane, share in enumerate(shares)]
+        running = [
+            lanes.submit(run, options.switch, share, directory / str(lane), filters=options.filter)
+            for lane, share in enumerate(shares)
+        ]
     told = sorted(result for lane in running for result in lane.result())
     for result in told:
         if not result.passed:
