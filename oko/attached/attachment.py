@@ -49,6 +49,7 @@ from oko.switch import endpoint as places
 from oko.switch.bridge import Bridge
 from oko.switch.datapath import Datapath, pins_of
 from oko.switch.extension import ExtensionServer
+from oko.switch.metrics import Metrics, serve_metrics
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.pinned import Adoption
 from oko.switch.port import Port
@@ -176,6 +177,8 @@ class AttachedBridge:
         self._begin(stack, upstream.run())
         self._begin(stack, self._order.run())
         await self._listen(stack, relays, endpoint)
+        if self._settings.metrics is not None:
+            await stack.enter_async_context(await serve_metrics(self._settings.metrics, Metrics(self._bridge, relays)))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._followed.wait(), _PATIENCE)
         if self._is_new and not self._followed.is_set():

@@ -34,7 +34,9 @@ class Relays:
         self._empty = asyncio.Event()
         self._full = False
 
-    def __len__(self) -> int:
+    @property
+    def connections(self) -> int:
+        """Peers that are connected."""
         return len(self._relays)
 
     async def __aenter__(self) -> Self:

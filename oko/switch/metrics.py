@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,7 +17,6 @@ from prometheus_client.registry import Collector
 
 from oko.errors import OkoError, PortError, SettingsError
 from oko.kernel.link_stats import link_stats
-from oko.switch.agent import Agent
 from oko.switch.bridge import Bridge
 from oko.switch.connection import part
 from oko.switch.endpoint import Address
@@ -33,6 +32,14 @@ Samples = Iterator[tuple[tuple[str, ...], float]]
 """Values, with those of the labels."""
 
 
+class Peers(Protocol):
+    """Who speaks OpenFlow with a bridge."""
+
+    @property
+    def connections(self) -> int:
+        """How many of them are connected."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Family:
     """A metric: its name without the suffix of a counter, what it means, and its labels beside ``bridge``."""
@@ -40,21 +47,21 @@ class _Family:
     name: str
     meaning: str
     labels: tuple[str, ...]
-    samples: Callable[[Bridge, Agent], Samples]
+    samples: Callable[[Bridge, Peers], Samples]
     counts: bool = True
 
-    def metric(self, bridge: Bridge, agent: Agent) -> Metric:
+    def metric(self, bridge: Bridge, peers: Peers) -> Metric:
         kind = CounterMetricFamily if self.counts else GaugeMetricFamily
         metric = kind(self.name, self.meaning, labels=("bridge", *self.labels))
-        for labels, value in self.samples(bridge, agent):
+        for labels, value in self.samples(bridge, peers):
             metric.add_metric((bridge.name, *labels), value)
         return metric
 
 
-def _of_ports(counter: str) -> Callable[[Bridge, Agent], Samples]:
+def _of_ports(counter: str) -> Callable[[Bridge, Peers], Samples]:
     """A counter of `LinkStats`, of the ports that are there."""
 
-    def samples(bridge: Bridge, _agent: Agent) -> Samples:
+    def samples(bridge: Bridge, _peers: Peers) -> Samples:
         for port in bridge.ports:
             if bridge.is_live(port):
                 with contextlib.suppress(PortError):  # Gone since.
@@ -63,27 +70,27 @@ def _of_ports(counter: str) -> Callable[[Bridge, Agent], Samples]:
     return samples
 
 
-def _up(bridge: Bridge, _agent: Agent) -> Samples:
+def _up(bridge: Bridge, _peers: Peers) -> Samples:
     for port in bridge.ports:
         yield (str(port.number), port.name), bridge.is_live(port) and bridge.is_up(port)
 
 
-def _rules(bridge: Bridge, _agent: Agent) -> Samples:
+def _rules(bridge: Bridge, _peers: Peers) -> Samples:
     for table, rules in sorted(Counter(entry.rule.table for entry in bridge.tables).items()):
         yield (str(table),), rules
 
 
-def _runs(bridge: Bridge, _agent: Agent) -> Samples:
+def _runs(bridge: Bridge, _peers: Peers) -> Samples:
     for loaded, runs, _ in bridge.programs():
         yield (str(loaded.filter.id), loaded.name), runs
 
 
-def _matches(bridge: Bridge, _agent: Agent) -> Samples:
+def _matches(bridge: Bridge, _peers: Peers) -> Samples:
     for loaded, _, matches in bridge.programs():
         yield (str(loaded.filter.id), loaded.name), matches
 
 
-def _drops(bridge: Bridge, _agent: Agent) -> Samples:
+def _drops(bridge: Bridge, _peers: Peers) -> Samples:
     for reason, count in bridge.drops().items():
         yield (reason.name.lower().replace("_", "-"),), count.packets
     yield ("no-pipeline",), bridge.fallthrough()
@@ -130,7 +137,7 @@ FAMILIES: Final = (
         "oko_connections",
         "Peers that are connected.",
         (),
-        lambda _, agent: iter([((), agent.connections)]),
+        lambda _, peers: iter([((), peers.connections)]),
         counts=False,
     ),
 )
@@ -139,13 +146,13 @@ FAMILIES: Final = (
 class Metrics(Collector):
     """Of one bridge."""
 
-    def __init__(self, bridge: Bridge, agent: Agent) -> None:
+    def __init__(self, bridge: Bridge, peers: Peers) -> None:
         self._bridge = bridge
-        self._agent = agent
+        self._peers = peers
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as they are now. Raises KernelError."""
-        return [family.metric(self._bridge, self._agent) for family in FAMILIES]
+        return [family.metric(self._bridge, self._peers) for family in FAMILIES]
 
 
 async def serve_metrics(address: Address, metrics: Metrics) -> asyncio.Server:

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -159,8 +160,8 @@ def test_whose_a_bridge_is(attached: Attached) -> None:
 
 
 def test_rules_of_both_kinds(attached: Attached) -> None:
-    """NORMAL behind a filter, rules that go through to Open vSwitch, and one list of all."""
-    attached.attach()
+    """NORMAL behind a filter, rules that go through to Open vSwitch, one list of all, and metrics."""
+    attached.attach("--metrics=127.0.0.1:9653")
     attached.load_odd()
     attached.oko("flow", "add", BRIDGE, "priority=5,actions=output:2", "priority=10,filter_prog=1,actions=NORMAL")
     assert attached.exchange(1, 2) == {2: [1, 2], 3: [1]}
@@ -171,6 +172,10 @@ def test_rules_of_both_kinds(attached: Attached) -> None:
     assert "priority=5 actions=output:2" in listed
     assert "priority=65535" not in listed
     assert len(attached.oko("flow", "list", BRIDGE, "filter_prog=1").splitlines()) == 1
+    with run_in(attached.path(SWITCH), lambda: urllib.request.urlopen("http://127.0.0.1:9653/metrics")) as answer:
+        metrics = answer.read()
+    assert b'oko_program_matches_total{bridge="br0",name="odd",program="1"} 2.0\n' in metrics
+    assert b'oko_connections{bridge="br0"} 0.0\n' in metrics
     # By the bridge's name, as an operator does.
     attached.vswitch.ofctl("del-flows", BRIDGE, "dl_type=0x88b5")
     attached.oko("flow", "del", BRIDGE)

@@ -167,7 +167,7 @@ def test_a_version_that_is_not_relayed(ovs: Laboratory) -> None:
             await writer.wait_closed()
             assert isinstance(last, Error)
             assert (last.type, last.code) == (0, 0)
-            assert len(relayed.relays) == 0
+            assert relayed.relays.connections == 0
 
     run(main())
 
@@ -294,7 +294,7 @@ def test_an_own_rule_cannot_be_named(ovs: Laboratory) -> None:
                     await peer.barrier()
             assert await peer.report(FlowStatsRequest(cookie=OWN_COOKIE, cookie_mask=OWN_COOKIE)) == FlowStatsReply()
             assert await own_rules(direct) == OWN
-            assert len(relayed.relays) == 1
+            assert relayed.relays.connections == 1
 
     run(main())
 
@@ -910,14 +910,14 @@ def test_one_side_ends_the_other(ovs: Laboratory) -> None:
         async with relaying(ovs) as relayed:
             ended: asyncio.Queue[str] = asyncio.Queue()
             peer = await Management.connect(relayed.path, lambda _: None, ended.put_nowait)
-            assert len(relayed.relays) == 1
+            assert relayed.relays.connections == 1
             peer.close()
             other = await Management.connect(relayed.path, lambda _: None, ended.put_nowait)
             await other.barrier()
-            assert len(relayed.relays) == 1
+            assert relayed.relays.connections == 1
             await asyncio.to_thread(ovs.vswitch.vsctl, "set", "bridge", BRIDGE, "protocols=OpenFlow10,OpenFlow13")
             await asyncio.wait_for(ended.get(), 20)
-            assert len(relayed.relays) == 0
+            assert relayed.relays.connections == 0
             other.close()
 
     try:
@@ -935,7 +935,7 @@ def test_what_is_no_openflow(ovs: Laboratory) -> None:
                 await reader.read()
                 writer.close()
                 await writer.wait_closed()
-            assert len(relayed.relays) == 0
+            assert relayed.relays.connections == 0
             peer = await Peer.at(relayed.path)
             await peer.barrier()
             peer.close()
