@@ -294,15 +294,16 @@ class Order:
         return going
 
     def _kept(self, mods: Sequence[PlainMod], going: Mapping[Key, PlainRule]) -> Iterator[PlainRule]:
-        """Of plain rules that go, what another that comes with them has in common with them: those packets never are a
-        filter rule's."""
+        """Of plain rules that go, what another that comes with them has in common with them, at the lower priority of
+        the two: before the change and after it such packets are not those of a filter rule below both."""
         for rule in going.values():
-            below = self.table.below(rule)
-            for mod in mods:
-                if mod.command is Command.ADD and not mod.rule.unseen and mod.rule.match.overlaps(rule.match):
-                    common = replace(rule, match=intersection(rule.match, mod.rule.match))
-                    if all(precedes(mod.rule, other) for other in below if precedes(common, other)):
-                        yield common
+            for place, mod in enumerate(mods):
+                new = mod.rule
+                if mod.command is not Command.ADD or new.unseen or new.later or not new.match.overlaps(rule.match):
+                    continue
+                if not any(later.command.is_delete and _is_meant(later, new) for later in mods[place + 1 :]):
+                    priority = min(rule.priority, new.priority)
+                    yield replace(rule, priority=priority, match=intersection(rule.match, new.match))
 
     async def _sending(self, mod: PlainMod) -> set[Key]:
         """The rules that a delete means by where they send to, too: only Open vSwitch knows that."""

@@ -375,6 +375,7 @@ BUNDLES = {
     "the same": ("priority=20,in_port=1 actions=output:2", [20]),
     "one above it, of more packets": ("priority=25 actions=output:3", [20]),
     "one of fewer packets": ("priority=25,in_port=1,dl_src=02:00:00:00:00:01 actions=output:3", [20]),
+    "one between two filter rules": ("priority=15 actions=output:3", [15]),
     "one below the filter rule": ("priority=5,in_port=1 actions=output:3", []),
     "one of other packets": ("priority=25,in_port=2 actions=output:3", []),
 }
@@ -387,6 +388,7 @@ def test_a_rule_in_the_place_of_another(ovs: Laboratory, program: bytes, added: 
 
     async def body(lab: AttachedLab) -> None:
         await lab.filter(FLOOD_ODD)
+        await lab.filter("priority=17,dl_vlan=6,filter_prog=1 actions=drop")
         await lab.plain("priority=20,in_port=1 actions=drop")
         messages = [await lab.mod("in_port=1", Command.DELETE), await lab.mod(added)]
 
@@ -396,6 +398,25 @@ def test_a_rule_in_the_place_of_another(ovs: Laboratory, program: bytes, added: 
 
         await lab.order.plain([read_plain_mod(message) for message in messages], forward)
         assert lab.passes() == ([messages[1].priority] if messages[1].priority > 10 else [])
+
+    with_attached(ovs, program, body)
+
+
+def test_a_rule_that_comes_and_goes_in_one_bundle(ovs: Laboratory, program: bytes) -> None:
+    """It takes nobody's place."""
+
+    async def body(lab: AttachedLab) -> None:
+        await lab.filter(FLOOD_ODD)
+        await lab.plain("priority=20,in_port=1 actions=drop")
+        delete = await lab.mod("in_port=1", Command.DELETE)
+        messages = [delete, await lab.mod("priority=25,in_port=1 actions=output:3"), delete]
+
+        async def forward() -> None:
+            assert lab.passes() == []
+            await lab.controller.change([replace(delete, cookie_mask=1 << 63)])
+
+        await lab.order.plain([read_plain_mod(message) for message in messages], forward)
+        assert lab.passes() == []
 
     with_attached(ovs, program, body)
 
