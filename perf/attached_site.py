@@ -25,7 +25,7 @@ from oko.errors import OkoError, RemoteError
 from oko.flow import rule
 from oko.flow.action import RESERVED_PORTS
 from oko.flow.text import parse_selection, print_rule
-from oko.switch.wire import write_flow_mod, write_group_mod
+from oko.wire.change import write_flow_mod, write_group_mod
 from perf.attached_changes import AttachedUpdate, Mod, as_text
 from perf.attached_frames import PORTS, PROGRAMS, fence
 from perf.attached_judge import Arrival

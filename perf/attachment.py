@@ -15,7 +15,7 @@ from oko.cli.client import Client
 from oko.cli.csv_entries import batches
 from oko.errors import OkoError
 from oko.flow.text import parse_flow_mod
-from oko.switch.wire import write_flow_mod
+from oko.wire.change import write_flow_mod
 from perf.okod_process import OkodProcess
 from perf.scenarios import PROGRAM_ID
 from perf.switches import Entry

@@ -72,8 +72,8 @@ from ofext.multipart import (
 from oko.cli.client import Client
 from oko.errors import OkoError
 from oko.flow.text import parse_actions, parse_flow_mod
-from oko.switch.wire import write_flow_mod
-from oko.switch.wire_action import write_actions
+from oko.wire.action import write_actions
+from oko.wire.change import write_flow_mod
 from perf.okod_process import OkodProcess
 from perf.refusals import CHATTER, GENERATION, REFUSALS, SPARE, name_of
 from perf.site import CONTROLLER, CROWD, FLAPPING, METRICS, Site

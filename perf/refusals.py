@@ -27,8 +27,8 @@ from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.group_text import parse_group
 from oko.flow.rule import Command
 from oko.flow.text import parse_actions, parse_flow_mod
-from oko.switch.wire import write_flow_mod, write_group_mod
-from oko.switch.wire_action import write_actions
+from oko.wire.action import write_actions
+from oko.wire.change import write_flow_mod, write_group_mod
 from perf.xdp import OBJECTS
 
 CHATTER: Final = 9

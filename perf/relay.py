@@ -19,11 +19,11 @@ from ofext.instructions import ApplyActions, Output
 from ofext.messages import BarrierReply, BarrierRequest, Error, FlowMod, Hello, decode, encode
 from ofext.multipart import Aggregate
 from ofext.oxm import Oxm
-from oko.attached.plane import Plane
-from oko.attached.relays import Relays
+from oko.attached.relay.plane import Plane
+from oko.attached.relay.relays import Relays
 from oko.errors import OkoError
 from oko.flow.rule import Command
-from oko.switch.terms import TRUSTED
+from oko.openflow.terms import TRUSTED
 from perf.machine import machine
 from tests.ovs import Vswitch
 

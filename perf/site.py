@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from oko.cli.client import Client
+from oko.openflow.tls import TlsFiles
 from oko.switch.rundir import RunDirectory
-from oko.switch.tls import TlsFiles
 from perf.stamped import PORTS
 
 BRIDGE: Final = "soak"

@@ -42,7 +42,7 @@ from oko.flow.text import parse_rule, print_rule
 from oko.kernel.interface import interface, set_up
 from oko.kernel.veth import delete_veth, make_veth
 from oko.switch.datapath import pins_of
-from oko.switch.wire import write_flow_mod, write_group_mod, write_meter_mod, write_observer_mod
+from oko.wire.change import write_flow_mod, write_group_mod, write_meter_mod, write_observer_mod
 from perf.changes import BEACON_RULE, Changes, Update, describe
 from perf.disturbers import SAID, Disturbers, Report
 from perf.isolation import BPFFS

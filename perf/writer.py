@@ -11,8 +11,8 @@ from ofext.messages import Error, ExperimenterError, FlowRemoved, Message, Packe
 from oko.cli.client import Client
 from oko.errors import OkoError, RemoteError
 from oko.flow.packet_in import PacketInReason
-from oko.switch.asynchronous import DEFAULT
-from oko.switch.wire_match import read_match
+from oko.openflow.asynchronous import DEFAULT
+from oko.wire.match import read_match
 from perf.judge import Told
 
 _BUNDLE = 1

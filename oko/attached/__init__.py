@@ -1,20 +1,11 @@
 """Attached to Open vSwitch: what Oko knows of a bridge that stays Open vSwitch's.
 
-jsonrpc       requests over a Unix socket, as OVSDB and ovs-vswitchd take them
 unixctl       commands to ovs-vswitchd, as ovs-appctl gives them
-description   what OVSDB says of a bridge, as values
 features      what becomes of each feature of Open vSwitch when Oko is attached
-ovsdb         follows the description of a bridge
-transaction   one column of one row of OVSDB
 near_end      what is done to the ends of the ports, and given back
 guard         lets no shim leave by a port
+port_settings what OpenFlow has set of ports and OVSDB does not tell
 endpoint      where controllers and tools find the bridge: the socket's name, the controllers' targets
-relays        the relays of a bridge
-relay         stands between one peer and its own connection to Open vSwitch
-relayed_…     what becomes of requests, of replies, of bundles and of statistics on their way
-dialect       what a relay knows of the messages of a version of OpenFlow
-plane         what the relays of a bridge share
-reserved      what of rules is Oko's own and refused to others
 plain_mod     a change of plain rules, as a controller asks for it
 record        what was changed of Open vSwitch, on disk
 detach        gives it back
@@ -29,5 +20,7 @@ precedence    which plain rules stand above a filter rule
 filter_table  the rules of the image, and what they would become
 order         carries changes out at the two places
 filter_rules  the filter rules, as controllers ask for them
+ovsdb         what OVSDB says of the bridge
+relay         what stands between its controllers and Open vSwitch
 attachment    okod attached to a bridge, from start to end
 """

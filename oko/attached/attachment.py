@@ -20,24 +20,27 @@ from ofext.load import LoadBudget
 from ofext.messages import FlowMod
 from ofext.multipart import Aggregate, AggregateRequest
 from oko.attached.continuation import port_rule
-from oko.attached.description import OvsBridge, OvsController, OvsInterface
 from oko.attached.detach import Guarded, OwnRules, Pinned, give_back, open_record
 from oko.attached.endpoint import Endpoint, Mode, NameTaken
-from oko.attached.entrance import Entrance
 from oko.attached.features import require_attachable, reserved
 from oko.attached.filter_rules import FilterRules
 from oko.attached.guard import Guard
 from oko.attached.marker import PASSING, Marker
 from oko.attached.near_end import NearEnd, NearEndChange, followed, in_order, prepare, restore, survey
 from oko.attached.order import Order
-from oko.attached.ovsdb import Follower
-from oko.attached.plane import Plane
+from oko.attached.ovsdb.description import OvsBridge, OvsController, OvsInterface
+from oko.attached.ovsdb.follower import Follower
 from oko.attached.port_settings import PortSettings
 from oko.attached.record import Record
-from oko.attached.relays import Protocols, Relays
+from oko.attached.relay.entrance import Entrance
+from oko.attached.relay.plane import Plane
+from oko.attached.relay.relays import Protocols, Relays
 from oko.attached.shim import OWN_COOKIE
 from oko.attached.unixctl import Unixctl
 from oko.attached.upstream import TABLE, Event, Followed, PortsSet, Upstream
+from oko.daemon.metrics import Metrics, serve_metrics
+from oko.daemon.settings import AttachSettings, Settings
+from oko.daemon.upkeep import Upkeep
 from oko.errors import AttachError, NotSupported, OkoError, PortError, SettingsError, StateDamaged
 from oko.flow.attachment import Attachment, Shims
 from oko.flow.headers import MAX_TAGS
@@ -45,20 +48,17 @@ from oko.flow.rule import Command
 from oko.kernel.features import RING_BUFFERS, XDP_PROGRAMS, require
 from oko.kernel.interface import interface_at
 from oko.kernel.program import load_program
-from oko.switch import endpoint as places
+from oko.openflow import endpoint as places
+from oko.openflow.extension import ExtensionServer
+from oko.openflow.terms import TRUSTED, Terms
 from oko.switch.bridge import Bridge
 from oko.switch.datapath import Datapath, pins_of
-from oko.switch.extension import ExtensionServer
-from oko.switch.metrics import Metrics, serve_metrics
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.pinned import Adoption
 from oko.switch.port import Port
 from oko.switch.rundir import BridgeRecord, RunDirectory
-from oko.switch.settings import AttachSettings, Settings
 from oko.switch.state import State
 from oko.switch.store import Store
-from oko.switch.terms import TRUSTED, Terms
-from oko.switch.upkeep import Upkeep
 from oko.switch.watch import Watch
 
 log = logging.getLogger("oko")

@@ -43,7 +43,7 @@ from oko.flow.action import MAX_PORT
 from oko.flow.fields import BY_NAME, VLAN_PRESENT
 from oko.flow.match import Condition, Match
 from oko.flow.rule import Command
-from oko.switch.wire_match import write_match
+from oko.wire.match import write_match
 
 RESERVED_PRIORITIES: Final = (shim.PRIORITY, shim.DROP_PRIORITY)
 """Of rules in table 0: those of Oko's own, which nobody else may use."""

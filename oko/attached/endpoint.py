@@ -27,17 +27,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from oko.attached.description import OvsController
-from oko.attached.jsonrpc import call
+from oko.attached.ovsdb.description import OvsController
+from oko.attached.ovsdb.jsonrpc import call
+from oko.attached.ovsdb.replica import DATABASE
+from oko.attached.ovsdb.transaction import Cell, change
 from oko.attached.record import Record
-from oko.attached.relays import Connect, Protocols, Relays
-from oko.attached.replica import DATABASE
-from oko.attached.transaction import Cell, change
+from oko.attached.relay.relays import Connect, Protocols, Relays
 from oko.errors import AttachError, SettingsError
-from oko.switch.endpoint import METHODS, Address
-from oko.switch.endpoint import Endpoint as Place
-from oko.switch.terms import Terms
-from oko.switch.tls import TlsFiles
+from oko.openflow.endpoint import METHODS, Address
+from oko.openflow.endpoint import Endpoint as Place
+from oko.openflow.terms import Terms
+from oko.openflow.tls import TlsFiles
 
 log = logging.getLogger("oko")
 

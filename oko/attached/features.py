@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from oko.attached.description import OvsBridge, OvsController, Setting, Settings
+from oko.attached.ovsdb.description import OvsBridge, OvsController, Setting, Settings
 from oko.errors import AttachError
 from oko.flow.match import Match
 from oko.flow.text import parse_selection

@@ -14,11 +14,11 @@ from oko.attached.order import Order
 from oko.attached.upstream import TABLE
 from oko.errors import BundleFailed, OkoError
 from oko.flow.rule import Command, Entry
+from oko.openflow.packets import NO_COOKIE, write_removed
 from oko.switch.bridge import Bridge, Event, Removed
 from oko.switch.datapath import Count
-from oko.switch.wire import read_flow_mod, rule_flags
-from oko.switch.wire_match import write_match
-from oko.switch.wire_packet import NO_COOKIE, write_removed
+from oko.wire.change import read_flow_mod, rule_flags
+from oko.wire.match import write_match
 
 _NS: Final = 1_000_000_000
 

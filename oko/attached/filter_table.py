@@ -27,8 +27,8 @@ from oko.flow.change import Change
 from oko.flow.match import Match
 from oko.flow.rule import Command, Entry, FlowMod, Rule
 from oko.flow.tables import Tables
-from oko.switch.wire import read_flow_mod, read_observer_mod
-from oko.switch.wire_action import write_instructions
+from oko.wire.action import write_instructions
+from oko.wire.change import read_flow_mod, read_observer_mod
 
 ChangeMessage = messages.FlowMod | Observe | Unobserve
 """What changes filter rules, and what observes."""

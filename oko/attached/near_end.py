@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from oko.attached.description import OvsInterface
-from oko.attached.transaction import NOTHING, Cell, change, read
+from oko.attached.ovsdb.description import OvsInterface
+from oko.attached.ovsdb.transaction import NOTHING, Cell, change, read
 from oko.errors import AttachError, KernelError, PortError
 from oko.flow.headers import TAG
 from oko.flow.shim import SIZE

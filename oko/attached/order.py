@@ -41,7 +41,7 @@ from oko.kernel.grace import wait_for_programs
 from oko.kernel.link_monitor import LinkState, link_state
 from oko.switch.bridge import Bridge, Removed
 from oko.switch.bridge import Event as BridgeEvent
-from oko.switch.wire_match import read_match, write_match
+from oko.wire.match import read_match, write_match
 
 log = logging.getLogger("oko")
 

@@ -13,7 +13,7 @@ from oko.attached.shim import OWN_COOKIE
 from oko.errors import BadMatch
 from oko.flow.fields import BY_OXM
 from oko.flow.match import Match
-from oko.switch.wire_match import read_match
+from oko.wire.match import read_match
 
 
 class HiddenField(NamedTuple):

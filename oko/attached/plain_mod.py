@@ -17,10 +17,10 @@ from oko.errors import BadFlowMod, BadMatch, FlowError
 from oko.flow.fields import BY_OXM
 from oko.flow.match import Match
 from oko.flow.rule import Command
-from oko.switch import wire10
-from oko.switch.wire import write_flow_mod
-from oko.switch.wire10_match import NxmMatch, read_match, read_nxm
-from oko.switch.wire10_port import read_any_port
+from oko.openflow import messages10
+from oko.wire.change import write_flow_mod
+from oko.wire.v10.match import NxmMatch, read_match, read_nxm
+from oko.wire.v10.port import read_any_port
 
 LOOSE: Final = (Command.MODIFY, Command.DELETE)
 """The commands that mean all rules that a match covers."""
@@ -111,7 +111,7 @@ def read_plain_mod10(message: of10.FlowMod | of10.NxmFlowMod, *, table_ids: bool
 def _share10(message: of10.FlowMod | of10.NxmFlowMod, table_ids: bool) -> of13.FlowMod | None:
     """What OpenFlow 1.3 says for it. The cookies of filter rules stay."""
     try:
-        read = wire10.read_flow_mod(message, table_ids=table_ids)
+        read = messages10.read_flow_mod(message, table_ids=table_ids)
     except FlowError as error:
         raise BadFlowMod(f"it means filter rules, too: {error}", reason=error.reason) from error
     return write_flow_mod(read)

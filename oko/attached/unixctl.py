@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from oko.attached.jsonrpc import call
+from oko.attached.ovsdb.jsonrpc import call
 from oko.errors import AttachError
 
 _DAEMON: Final = "ovs-vswitchd"

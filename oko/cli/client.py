@@ -28,8 +28,8 @@ from ofext.messages import (
 from ofext.multipart import MultipartReply, MultipartRequest, ReplyBody, RequestBody, join
 from oko.cli.target import PATIENCE, connect
 from oko.errors import BridgeError, ProtocolError, RemoteError
+from oko.openflow.tls import TlsFiles
 from oko.switch.rundir import RunDirectory
-from oko.switch.tls import TlsFiles
 
 _READ_SIZE: Final = 1 << 18
 _PORTION: Final = 1024

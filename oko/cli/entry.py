@@ -14,8 +14,8 @@ import click
 
 from oko.cli.client import Client
 from oko.errors import OkoError
+from oko.openflow.tls import TlsFiles
 from oko.switch.rundir import RunDirectory
-from oko.switch.tls import TlsFiles
 
 _INTERRUPTED: Final = 130
 _COLLECTIONS: Final = (50_000, 20, 100)

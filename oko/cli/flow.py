@@ -19,7 +19,7 @@ from oko.cli.output import json_option, print_json
 from oko.errors import FlowError
 from oko.flow.rule import Command, Rule
 from oko.flow.text import parse_flow_mod, parse_selection, print_rule
-from oko.switch.wire import read_flow_mod, write_flow_mod
+from oko.wire.change import read_flow_mod, write_flow_mod
 
 
 @click.group()

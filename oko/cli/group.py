@@ -14,7 +14,7 @@ from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
 from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.group_text import parse_group, print_group
-from oko.switch.wire import read_group, write_group_mod
+from oko.wire.change import read_group, write_group_mod
 
 
 @click.group()

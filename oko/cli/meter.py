@@ -14,7 +14,7 @@ from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
 from oko.flow.meter import MeterCommand, MeterMod, MeterSpec
 from oko.flow.meter_text import parse_meter, print_meter
-from oko.switch.wire import read_meter, write_meter_mod
+from oko.wire.change import read_meter, write_meter_mod
 
 
 @click.group()

@@ -14,8 +14,8 @@ from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_json
 from oko.flow.observer import Observer, ObserverMod
 from oko.flow.observer_text import parse_observer, print_observer
-from oko.switch.wire import write_observer_mod
-from oko.switch.wire_match import read_match
+from oko.wire.change import write_observer_mod
+from oko.wire.match import read_match
 
 
 @click.group()

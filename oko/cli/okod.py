@@ -12,11 +12,11 @@ import oko
 from oko.attached import attachment
 from oko.attached.detach import detach as give_back
 from oko.cli.entry import Invocation, common_options, parsed, run
-from oko.switch import daemon, logs
+from oko.daemon import logs, serving
+from oko.daemon.settings import read_settings
+from oko.openflow.endpoint import Endpoint
 from oko.switch.datapath import DEFAULT_BPFFS
-from oko.switch.endpoint import Endpoint
 from oko.switch.port import PortSpec
-from oko.switch.settings import read_settings
 from oko.switch.store import DEFAULT as DEFAULT_STATEDIR
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -203,7 +203,7 @@ def command(
     elif settings.attach is not None:
         attachment.run(settings, settings.attach, invocation.rundir, _ready)
     else:
-        daemon.run(settings, invocation.rundir, _ready)
+        serving.run(settings, invocation.rundir, _ready)
 
 
 def main() -> None:

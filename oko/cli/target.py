@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from oko.errors import BridgeError, SettingsError
-from oko.switch.endpoint import Address, Endpoint
+from oko.openflow.endpoint import Address, Endpoint
+from oko.openflow.tls import TlsFiles
 from oko.switch.rundir import RunDirectory
-from oko.switch.tls import TlsFiles
 
 PATIENCE: Final = 60
 """Seconds that a switch may take for its part."""

@@ -30,9 +30,9 @@ from oko.flow.meter import MeterEntry
 from oko.flow.observer import Observer
 from oko.flow.rule import Entry, Rule
 from oko.switch.datapath import Count
-from oko.switch.wire import meter_flags, read_group, read_meter, write_bands, write_buckets
-from oko.switch.wire_action import read_instructions, write_instructions
-from oko.switch.wire_match import read_match, write_match
+from oko.wire.action import read_instructions, write_instructions
+from oko.wire.change import meter_flags, read_group, read_meter, write_bands, write_buckets
+from oko.wire.match import read_match, write_match
 
 _ENTRY: Final = struct.Struct(">QQQIHHHBBHI")
 """Of a rule: age, ns of its addition, cookie, slot, priority, idle and hard timeout, table, whether controllers hear

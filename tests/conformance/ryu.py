@@ -29,7 +29,7 @@ from typing import Final
 
 from ofext.messages import encode
 from oko.flow.text import parse_flow_mod
-from oko.switch.wire import write_flow_mod
+from oko.wire.change import write_flow_mod
 from tests.oko.kernel.waiting import wait_until
 from tests.ovs import Vswitch
 

@@ -17,8 +17,8 @@ from oko.flow.group_text import parse_group
 from oko.flow.meter import MeterCommand, MeterMod
 from oko.flow.meter_text import parse_meter
 from oko.flow.text import parse_actions, parse_flow_mod, parse_selection
-from oko.switch.wire import write_flow_mod, write_group_mod, write_meter_mod
-from oko.switch.wire_action import write_actions
+from oko.wire.action import write_actions
+from oko.wire.change import write_flow_mod, write_group_mod, write_meter_mod
 
 _PATIENCE = 10.0  # seconds
 

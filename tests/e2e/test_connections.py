@@ -17,7 +17,7 @@ import pytest
 from demo.lab import SWITCH
 from oko.kernel.namespace import run_in
 from tests.e2e.conftest import PORTS, Network
-from tests.oko.switch.certificates import Authority
+from tests.oko.openflow.certificates import Authority
 from tests.stage import BRIDGE, ROOT, Stage, mounted
 
 INTERPRETER = Path(sys.executable).resolve()

@@ -24,7 +24,7 @@ from ofext.extension import (
     ObserverEntry,
     ProgramEntry,
 )
-from oko.switch.rights import LOADING, READING
+from oko.openflow.rights import LOADING, READING
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "openflow-extension.md").read_text()
 COMMAND_OFFSET = 16

@@ -34,9 +34,9 @@ from ofext.messages import FlowMod, Hello, encode
 from ofext.multipart import MultipartReply, MultipartRequest
 from ofext.oxm import Oxm
 from ofext.wireshark.generate import SCRIPT, fields, script, structures
-from tests.oko.switch.conftest import Rig, cables, rig  # noqa: F401
-from tests.oko.switch.peer import Peer
-from tests.oko.switch.reporting import reporting
+from tests.oko.conftest import Rig, cables, rig  # noqa: F401
+from tests.oko.openflow.peer import Peer
+from tests.oko.reporting import reporting
 
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 

@@ -30,7 +30,7 @@ from oko.switch.bridge import Bridge
 from oko.switch.datapath import Datapath
 from oko.switch.objects import read_runtime, read_stub
 from oko.switch.port import Port, PortSpec
-from oko.switch.wire import write_flow_mod
+from oko.wire.change import write_flow_mod
 from tests.bpf_programs.harness import SOURCES
 from tests.oko.attached.conftest import BRIDGE, HOSTS, Laboratory
 from tests.oko.attached.fence import FENCE, exchange, exchange_numbers

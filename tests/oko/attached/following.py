@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
-from oko.attached.description import OvsBridge, OvsInterface
-from oko.attached.ovsdb import Follower
+from oko.attached.ovsdb.description import OvsBridge, OvsInterface
+from oko.attached.ovsdb.follower import Follower
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.patience import patience
 

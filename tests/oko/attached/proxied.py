@@ -11,12 +11,12 @@ from pathlib import Path
 from ofext.framing import Splitter
 from ofext.messages import Hello, Message, decode, encode
 from ofext.multipart import Aggregate
-from oko.attached.description import OvsController
 from oko.attached.endpoint import Endpoint, Mode
-from oko.attached.plane import Plane
+from oko.attached.ovsdb.description import OvsController
 from oko.attached.record import Record
-from oko.attached.relays import Relays
-from oko.switch.terms import Terms
+from oko.attached.relay.plane import Plane
+from oko.attached.relay.relays import Relays
+from oko.openflow.terms import Terms
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.oko.attached.following import following
 from tests.oko.attached.relaying import EchoingExtension, ListedRules, NotedEntrance, NotedOrder

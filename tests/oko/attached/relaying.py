@@ -13,15 +13,15 @@ from ofext.extension import Command, DropListReply, ListReply, ListRequest, Prog
 from ofext.messages import FlowMod, FlowRemoved
 from ofext.multipart import Aggregate, AggregateRequest, FlowStats, FlowStatsRequest
 from ofext.oxm import Oxm
-from oko.attached.entrance import EnteringPacket
 from oko.attached.management import Management
 from oko.attached.plain_mod import PlainMod
-from oko.attached.plane import FilterMod, Plane
-from oko.attached.relays import Relays
+from oko.attached.relay.entrance import EnteringPacket
+from oko.attached.relay.plane import FilterMod, Plane
+from oko.attached.relay.relays import Relays
 from oko.attached.shim import OWN_COOKIE
 from oko.errors import BadFlowMod, BundleFailed, OkoError, PortError
 from oko.flow.rule import Command as FlowCommand
-from oko.switch.terms import TRUSTED, Terms
+from oko.openflow.terms import TRUSTED, Terms
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 
 FILTER = Oxm(0xFFFF, 1, (7).to_bytes(4, "big"), None, 0xFF4F4B4F)

@@ -21,7 +21,7 @@ from oko.flow import headers
 from oko.flow.action import FLOOD
 from oko.flow.match import Match
 from oko.flow.text import parse_selection
-from oko.switch.wire_match import write_match
+from oko.wire.match import write_match
 from tests.e2e import wire
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.oko.attached.following import run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from oko.attached.description import WITHOUT_XDP
 from oko.attached.features import FEATURES
 from oko.attached.near_end import GROWTH
+from oko.attached.ovsdb.description import WITHOUT_XDP
 from oko.flow.shim import SIZE
 from oko.kernel.features import EGRESS_PROGRAMS
 

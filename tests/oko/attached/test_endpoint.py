@@ -21,14 +21,14 @@ from oko.attached.detach import UNDO
 from oko.attached.endpoint import Mode, NameTaken, TargetTaken, answers, give_back_name, give_back_target
 from oko.attached.record import Record
 from oko.errors import AttachError
-from oko.switch.terms import TRUSTED
-from oko.switch.tls import TlsFiles
+from oko.openflow.terms import TRUSTED
+from oko.openflow.tls import TlsFiles
 from tests.e2e.wire import frame
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.oko.attached.following import run, vsctl
 from tests.oko.attached.ofctl import ofctl
 from tests.oko.attached.proxied import FakeController, Line, controllers, free_port, proxied, until
-from tests.oko.switch.certificates import Authority
+from tests.oko.openflow.certificates import Authority
 from tests.ovs import needs_ovs
 
 pytestmark = needs_ovs

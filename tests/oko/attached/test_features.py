@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from oko.attached.description import NEEDED, OvsBridge, OvsInterface, OvsPort, Settings
 from oko.attached.features import FEATURES, Column, Treatment, require_attachable, reserved, settings, used
+from oko.attached.ovsdb.description import NEEDED, OvsBridge, OvsInterface, OvsPort, Settings
 from oko.errors import AttachError
 from oko.flow.attachment import Attachment
 from oko.flow.match_text import write_match

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from demo.lab import HOST_INTERFACE
-from oko.attached.description import OvsInterface
 from oko.attached.near_end import (
     GROWTH,
     MERGING,
@@ -25,6 +24,7 @@ from oko.attached.near_end import (
     survey,
     undo,
 )
+from oko.attached.ovsdb.description import OvsInterface
 from oko.errors import AttachError, PortError
 from oko.flow import shim
 from oko.kernel.ethtool import offloads, set_offloads

@@ -18,7 +18,7 @@ from oko.flow.port import PortState
 from oko.flow.reference import ReferenceSwitch
 from oko.flow.rule import Command
 from oko.flow.tables import Tables
-from oko.switch.wire import read_flow_mod
+from oko.wire.change import read_flow_mod
 from tests.e2e import wire
 from tests.oko.attached.attached import AttachedLab, odd, with_attached
 from tests.oko.attached.conftest import BRIDGE, Laboratory

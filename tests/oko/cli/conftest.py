@@ -13,7 +13,7 @@ from oko.cli.client import Client
 from oko.flow.group import GroupCommand, GroupMod, GroupSpec, GroupType
 from oko.flow.meter import MeterCommand, MeterMod, MeterSpec
 from oko.flow.text import parse_selection
-from oko.switch.wire import write_flow_mod, write_group_mod, write_meter_mod
+from oko.wire.change import write_flow_mod, write_group_mod, write_meter_mod
 from tests.stage import BRIDGE, FIREWALL, Stage, mounted
 
 

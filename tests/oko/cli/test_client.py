@@ -9,7 +9,7 @@ from oko.cli.client import Client
 from oko.errors import RemoteError
 from oko.flow.rule import Command, FlowMod
 from oko.flow.text import parse_rule
-from oko.switch.wire import write_flow_mod
+from oko.wire.change import write_flow_mod
 from tests.stage import BRIDGE, Stage
 
 pytestmark = pytest.mark.needs_bpf

@@ -11,7 +11,7 @@ import pytest
 from demo.lab import SWITCH
 from tests.e2e.conftest import Network, lab, network  # noqa: F401
 from tests.oko.cli.conftest import load
-from tests.oko.switch.reporting import reporting
+from tests.oko.reporting import reporting
 from tests.stage import BRIDGE, TOOLS, Stage
 
 pytestmark = pytest.mark.needs_bpf

@@ -14,7 +14,7 @@ from oko.cli.map import _described as described
 from oko.cli.map import _entries as entries_of
 from oko.kernel.cpus import possible_cpus
 from tests.oko.cli.conftest import load
-from tests.oko.switch.conftest import Compile, counting  # noqa: F401
+from tests.oko.conftest import Compile, counting  # noqa: F401
 from tests.stage import BRIDGE, FIREWALL, Stage
 
 pytestmark = pytest.mark.needs_bpf
@@ -25,7 +25,7 @@ ZERO = "{gateway: 0.0.0.0, port: 0, enabled: false, mac: 00:00:00:00:00:00, colo
 
 @pytest.fixture
 def maps(switch: Stage, tmp_path: Path, counting: Compile) -> Stage:  # noqa: F811
-    """The bridge with tests/oko/switch/counting.c as program 1."""
+    """The bridge with tests/oko/counting.c as program 1."""
     path = tmp_path / "counting.o"
     path.write_bytes(counting())
     return load(switch, path)

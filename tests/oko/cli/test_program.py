@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bpf_programs.harness import build_test_object
-from tests.oko.switch.conftest import Compile, counting  # noqa: F401
+from tests.oko.conftest import Compile, counting  # noqa: F401
 from tests.stage import BRIDGE, FIREWALL, Stage
 
 pytestmark = pytest.mark.needs_bpf

@@ -14,9 +14,9 @@ from ofext.messages import EchoReply, EchoRequest, Hello, encode
 from oko.cli.client import Client
 from oko.cli.target import is_remote
 from oko.errors import BridgeError
+from oko.openflow.tls import TlsFiles
 from oko.switch.rundir import RunDirectory
-from oko.switch.tls import TlsFiles
-from tests.oko.switch.certificates import Authority
+from tests.oko.openflow.certificates import Authority
 from tests.stage import BRIDGE, FIREWALL, TOOLS, Done, Stage, mounted
 
 

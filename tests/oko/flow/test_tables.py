@@ -891,7 +891,7 @@ def test_what_no_reply_can_describe_is_refused(mod: Change, kind: type[FlowError
 
 
 def test_the_largest_rule_and_group_are_taken() -> None:
-    """`tests/oko/switch/test_wire.py` has them described."""
+    """`tests/oko/wire/test_change.py` has them described."""
     tables = tables_of(Rule(Match(), (ApplyActions(FULL),)))
     tables.change(
         GroupMod(GroupCommand.ADD, GroupSpec(1, GroupType.ALL, (Bucket(FULL), *(Bucket(),) * (BUCKET_LIMIT - 1))))

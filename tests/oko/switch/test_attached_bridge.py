@@ -19,9 +19,9 @@ from oko.switch.bridge import Bridge
 from oko.switch.datapath import Datapath
 from oko.switch.objects import read_stub
 from oko.switch.pinned import Adoption
+from tests.oko.conftest import RUNTIME, Compile, Rig
 from tests.oko.flow.written import match, rule
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import RUNTIME, Compile, Rig
 
 pytestmark = pytest.mark.needs_bpf
 

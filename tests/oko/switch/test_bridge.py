@@ -23,8 +23,8 @@ from oko.switch.bridge import Removed
 from oko.switch.datapath import Count
 from oko.switch.loaded_image import LoadedImage
 from oko.switch.timeouts import SECOND, RemovalReason
+from tests.oko.conftest import Compile, Rig
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import Compile, Rig
 
 pytestmark = pytest.mark.needs_bpf
 

@@ -15,8 +15,8 @@ from oko.kernel.maps import Map
 from oko.switch import datapath
 from oko.switch.datapath import Count, Datapath, take_down
 from oko.switch.objects import read_runtime, read_stub
+from tests.oko.conftest import Compile, Rig
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import Compile, Rig
 
 pytestmark = pytest.mark.needs_bpf
 

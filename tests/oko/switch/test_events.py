@@ -25,11 +25,11 @@ from ofext.extension import (
 )
 from ofext.load import chunks
 from ofext.messages import Message
-from oko.switch.extension import EVENT_BACKLOG
+from oko.openflow.extension import EVENT_BACKLOG
 from oko.switch.schema import read
-from tests.oko.switch.conftest import Rig
-from tests.oko.switch.peer import Peer, add
-from tests.oko.switch.reporting import reporting
+from tests.oko.conftest import Rig
+from tests.oko.openflow.peer import Peer, add
+from tests.oko.reporting import reporting
 
 pytestmark = pytest.mark.needs_bpf
 

@@ -29,9 +29,9 @@ from oko.kernel.link import VETH_MTU_LIMIT, attach_xdp
 from oko.kernel.maps import Map
 from oko.kernel.program import load_program
 from tests.oko.compiler.test_compile import with_masks
+from tests.oko.conftest import Compile, Rig
 from tests.oko.kernel import assembler as asm
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import Compile, Rig
 from tests.oko.switch.test_datapath import TARGET, TO_TARGET, hosts
 from tests.verifier.test_budget import branches
 

@@ -7,7 +7,7 @@ import pytest
 from oko.errors import LimitExceeded
 from oko.kernel.cpus import possible_cpus
 from oko.switch.limits import Limits, map_bytes
-from tests.oko.switch.conftest import Compile
+from tests.oko.conftest import Compile
 from verifier.elf import load
 from verifier.program import MapSpec, MapType
 

@@ -16,8 +16,8 @@ from oko.switch.objects import read_runtime, read_stub
 from oko.switch.pinned import Adoption
 from oko.switch.state import State
 from oko.switch.store import Store
+from tests.oko.conftest import Compile, Rig
 from tests.oko.kernel.waiting import wait_until
-from tests.oko.switch.conftest import Compile, Rig
 
 pytestmark = pytest.mark.needs_bpf
 

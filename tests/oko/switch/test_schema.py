@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oko.errors import BadMapAccess
 from oko.flow.match_text import PROTOCOLS
 from oko.switch.schema import IP_PROTOCOLS, Schema, Value, parse, read, schema, untyped, write
-from tests.oko.switch.conftest import Compile
+from tests.oko.conftest import Compile
 from tests.stage import FIREWALL
 from verifier.elf import load
 

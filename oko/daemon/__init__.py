@@ -1,0 +1,1 @@
+"""okod, from start to end."""

@@ -1,0 +1,1 @@
+"""OpenFlow connections and what they serve."""
