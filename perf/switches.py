@@ -66,7 +66,7 @@ class OkoSwitch:
     def put(self, program_id: int, entries: Iterable[Entry]) -> None:
         """Write into maps of a program. Raises OkoError."""
         for name, key, value in entries:
-            self._bridge.map(program_id, name)[1].update(key, value)
+            self._bridge.programs.map(program_id, name)[1].update(key, value)
 
     def pipeline(self) -> int:
         """The kernel's id of the program that decides packets now."""

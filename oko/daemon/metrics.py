@@ -81,12 +81,12 @@ def _rules(bridge: Bridge, _peers: Peers) -> Samples:
 
 
 def _runs(bridge: Bridge, _peers: Peers) -> Samples:
-    for loaded, runs, _ in bridge.programs():
+    for loaded, runs, _ in bridge.programs.counted():
         yield (str(loaded.filter.id), loaded.name), runs
 
 
 def _matches(bridge: Bridge, _peers: Peers) -> Samples:
-    for loaded, _, matches in bridge.programs():
+    for loaded, _, matches in bridge.programs.counted():
         yield (str(loaded.filter.id), loaded.name), matches
 
 

@@ -159,7 +159,7 @@ class ExtensionServer:
                 return picture(self._bridge, body)
 
     def _programs(self) -> Iterator[ProgramEntry]:
-        for loaded, runs, matches in self._bridge.programs():
+        for loaded, runs, matches in self._bridge.programs.counted():
             program = loaded.filter.program
             yield ProgramEntry(
                 loaded.filter.id,
@@ -172,9 +172,8 @@ class ExtensionServer:
             )
 
     def _maps(self, program_id: int) -> Iterator[MapDescription]:
-        chosen = (
-            [self._bridge.program(program_id)] if program_id else [loaded for loaded, _, _ in self._bridge.programs()]
-        )
+        programs = self._bridge.programs
+        chosen = [programs.get(program_id)] if program_id else [loaded for loaded, _, _ in programs.counted()]
         for loaded in chosen:
             program = loaded.filter.program
             for spec in program.maps:
@@ -211,7 +210,7 @@ class ExtensionServer:
     def _update(self, message: MapUpdate) -> None:
         self._elements(message.program, message.map)
         with _in_the_words_of_the_extension():
-            self._bridge.update(message.program, message.map, message.entries, message.flags)
+            self._bridge.programs.update(message.program, message.map, message.entries, message.flags)
 
     def _delete(self, message: MapDelete) -> None:
         spec, target = self._elements(message.program, message.map)
@@ -250,7 +249,7 @@ class ExtensionServer:
 
     def _elements(self, program: int, name: str) -> tuple[MapSpec, Map]:
         """A map that has elements. Raises UnknownProgram, UnknownMap, BadMapAccess."""
-        spec, found = self._bridge.map(program, name)
+        spec, found = self._bridge.programs.map(program, name)
         if spec.type is MapType.RINGBUF:
             raise BadMapAccess(f"map {name} of program {program} {_NO_ELEMENTS}")
         return spec, found

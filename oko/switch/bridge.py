@@ -6,36 +6,29 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from ofext.extension import NAME_LIMIT
 from oko.compiler.amendment import amend, grown
 from oko.compiler.compile import Compilation, compile_tables, compile_trial
-from oko.compiler.counters import program_slot
 from oko.compiler.image import Filter, Image
 from oko.compiler.ingress import LOOPBACK
 from oko.compiler.layout import KeyLayout
-from oko.compiler.lowering import Lowering, Pending
 from oko.compiler.meter import METER_LIMIT, MeterCounts
 from oko.compiler.packet_in import PacketInRecord, unpack
 from oko.compiler.runtime import Runtime
 from oko.errors import (
     BadAction,
     BadFlowMod,
-    BadMapAccess,
     BundleFailed,
     FlowError,
     KernelError,
     LimitExceeded,
-    MapShapeChanged,
     OkoError,
     PortError,
     ProgramInUse,
-    UnknownMap,
-    UnknownProgram,
 )
-from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Instruction, Output, references
+from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Output, references
 from oko.flow.attachment import Attachment, Shims
 from oko.flow.change import Change
 from oko.flow.drop import OF_ATTACHED, Drop
@@ -45,46 +38,36 @@ from oko.flow.observer import Observer, ObserverMod
 from oko.flow.packet_in import PacketInReason
 from oko.flow.port import PortState
 from oko.flow.reference import Decision, ReferenceSwitch
-from oko.flow.rule import Command, Entry, FlowMod, Rule
+from oko.flow.rule import Command, Entry, FlowMod
 from oko.flow.tables import Delta, Tables
 from oko.kernel.interface import set_up
 from oko.kernel.link_monitor import LinkState, link_state
 from oko.kernel.maps import Map
 from oko.kernel.ringbuf import RingBuffer
 from oko.switch.datapath import Count, Datapath, make_program_maps
+from oko.switch.draft import Checks, Draft
 from oko.switch.events import Events
 from oko.switch.limits import DEFAULT_LIMITS, Limits
 from oko.switch.port import Port
+from oko.switch.programs import LoadedFilter, Programs
 from oko.switch.state import State
 from oko.switch.store import Store
 from oko.switch.timeouts import RemovalReason, Timeouts
 from verifier.check import check
 from verifier.elf import load
-from verifier.program import MapSpec, Program
 
 log = logging.getLogger("oko")
 
-_KEPT_ON_RELOAD = ("name", "type", "key_size", "value_size", "max_entries", "flags")
 _REFUSALS = 32
 """Attempts to carry out the changes of one batch that may fail: one that is wrong among 512 takes 10."""
 _PENDING = 1 << 13
 """Records of the smallest kind that the ring buffer of packet-ins has room for."""
-_MOST_CHECKED = 1 << 12
-"""Lists of instructions that are known to be right, before what is known is forgotten."""
 _MEANT = frozenset((IN_PORT, TABLE, FLOOD, ALL, CONTROLLER))
 """Ports that mean others, and are there always."""
 
 
 _Way = tuple[int, int | None]
 """A table, and the table where its rule lets the lookup go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedFilter:
-    """A loaded program: what the compiler needs of it, and the name its loader gave it, or else its function's."""
-
-    filter: Filter
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,56 +90,6 @@ class PortChanged:
 
 Event = Removed | PacketInRecord | PortChanged
 """What a bridge tells whoever listens."""
-
-
-@dataclass(slots=True)
-class _Checks:
-    """What is known to be right: good as long as groups, meters and ports are as they are."""
-
-    lowering: Lowering
-    right: set[tuple[Instruction, ...]] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Draft:
-    """Tables as they are to become, and the rules that go away on the way there."""
-
-    tables: Tables
-    checks: _Checks | None = None
-    removed: list[tuple[Entry, RemovalReason]] = field(default_factory=list)
-    at_once: bool = False
-    """Whether one of the changes is about rules of several tables, and so has to take effect at one instant."""
-
-    def check(self, rule: Rule, states: Mapping[int, PortState], *, attached: bool) -> None:
-        """Raises BadAction for a rule that one frame cannot do, or not in a bridge of this kind, whatever else is in
-        the tables: a compiler would find out only after it has looked at everything."""
-        tables = self.tables
-        if self.checks is None or len(self.checks.right) > _MOST_CHECKED:
-            self.checks = _Checks(Lowering(states, tables.groups, tables.meters, attached))
-        if attached:
-            self.checks.lowering.require_place(rule)
-        if rule.instructions in self.checks.right:
-            return
-        named = references(rule.instructions)
-        if named.groups - tables.groups.keys() or named.meters - tables.meters.keys():
-            return  # The tables refuse it, in better words.
-        lowering = self.checks.lowering
-        with contextlib.suppress(LimitExceeded):  # that is of all rules together
-            lowering.behind(rule, lowering.procedure(rule, Pending()), Pending())
-        self.checks.right.add(rule.instructions)
-
-    def delete(self, entry: Entry, reason: RemovalReason) -> None:
-        """Take one rule away."""
-        self.change(FlowMod(Command.DELETE_STRICT, entry.rule), reason)
-
-    def change(self, mod: Change, reason: RemovalReason) -> None:
-        """Carry out one change; rules that it takes away go for this reason. Raises FlowError."""
-        removed = self.tables.change(mod, now=time.monotonic_ns())
-        if removed:
-            self.removed += ((entry, reason) for entry in removed)
-            self.at_once |= len({entry.rule.table for entry in removed}) > 1
-        if isinstance(mod, FlowMod) and mod.all_tables and not mod.command.is_delete:
-            self.at_once = True
 
 
 class Bridge:
@@ -191,9 +124,9 @@ class Bridge:
         self._tables = Tables()
         self._entries: dict[int, Entry] = {}  # by slot
         self._past: Counter[_Way] = Counter()  # what rules have won that are no more
-        self._programs: dict[int, LoadedFilter] = {}
+        self.programs = Programs(name, datapath)
         self._timeouts = Timeouts()
-        self._checks: _Checks | None = None
+        self._checks: Checks | None = None
         self._listeners: list[Callable[[Event], None]] = []
         self._silent: set[int] = set()  # ports of whose table misses nobody is told
         self._store = store
@@ -204,12 +137,12 @@ class Bridge:
         if state is not None:
             self._restore(state)
         self._states = self._port_states()
-        self.events = Events(self.map)
+        self.events = Events(self.programs.map)
         self._compilation: Compilation | None = None
         if not datapath.inherits:
             self._charge()
             self._charged = self._tables.used_meter_slots()
-            self._compilation = self._compile(self._filters())
+            self._compilation = self._compile(self.programs.filters())
             datapath.apply(self._compilation.image)
         if state is not None and datapath.adopts and not datapath.inherits:
             datapath.settle()
@@ -293,10 +226,10 @@ class Bridge:
         raise self._first_to_fail(mods, refusal) from refusal
 
     @contextlib.contextmanager
-    def _draft(self) -> Iterator[_Draft]:
+    def _draft(self) -> Iterator[Draft]:
         """The tables in a transaction, which is taken back unless `_commit` ends it."""
         self._tables.begin()
-        draft = _Draft(self._tables, self._checks)
+        draft = Draft(self._tables, self._checks)
         self._checks = None
         try:
             yield draft
@@ -306,7 +239,7 @@ class Bridge:
             if self._tables.in_transaction:
                 self._tables.rollback()
 
-    def _apply_all(self, draft: _Draft, mods: Sequence[Change]) -> None:
+    def _apply_all(self, draft: Draft, mods: Sequence[Change]) -> None:
         """Raises BundleFailed."""
         for index, mod in enumerate(mods):
             try:
@@ -322,7 +255,7 @@ class Bridge:
             with self._draft() as draft:
                 self._apply_all(draft, mods[:middle])
                 try:
-                    self._compile(self._filters())
+                    self._compile(self.programs.filters())
                     good = middle
                 except OkoError as found:
                     bad, error = middle, found
@@ -557,22 +490,13 @@ class Bridge:
         """
         program = load(elf)
         check(program)
-        replaced = self._programs.get(program_id)
-        slot = (
-            replaced.filter.slot if replaced else program_slot({item.filter.slot for item in self._programs.values()})
-        )
-        item = Filter(program_id, slot, program)
-        loaded = LoadedFilter(item, name or program.name)
-        for told in (loaded.name, *(spec.name for spec in program.maps)):
-            if len(told.encode()) > NAME_LIMIT:
-                raise LimitExceeded(f"bytes of the name {told}", len(told.encode()), NAME_LIMIT)
-        others = [other.filter.program for number, other in self._programs.items() if number != program_id]
-        self.limits.require(program, others)
-        made = make_program_maps(item, self._new_maps(item, replaced.filter.program if replaced else None, fresh_maps))
+        loaded = self.programs.proposed(program_id, name, program, self.limits)
+        item = loaded.filter
+        made = make_program_maps(item, self.programs.new_maps(item, fresh=fresh_maps))
         try:
             self._datapath.try_program(compile_trial(item, self._interfaces(), self._runtime), made)
             named = bool(self._naming(program_id) or self._observing(program_id))
-            compilation = self._compile({**self._filters(), program_id: item}) if named else None
+            compilation = self._compile({**self.programs.filters(), program_id: item}) if named else None
             if verify_only:
                 if compilation is not None:
                     self._datapath.try_program(compilation.image, made)
@@ -587,12 +511,12 @@ class Bridge:
         except BaseException:
             _close(made.values())
             raise
-        self._programs[program_id] = loaded
+        replaced = self.programs.put(loaded)
         if self._store is not None:
             self._store.count(self._datapath.take_carried())
-            self._store.load(program_id, slot, loaded.name, elf)
+            self._store.load(program_id, item.slot, loaded.name, elf)
         if replaced is None:
-            self._datapath.reset_program(slot)
+            self._datapath.reset_program(item.slot)
         else:
             kept = {spec.name for spec in program.maps}
             self._datapath.forget_maps(
@@ -603,7 +527,7 @@ class Bridge:
     def unload(self, program_id: int, *, force: bool = False) -> None:
         """Unload a program; with `force` the rules and observers that name it go with it. Raises UnknownProgram,
         ProgramInUse."""
-        loaded = self.program(program_id)
+        self.programs.get(program_id)
         naming, observing = self._naming(program_id), self._observing(program_id)
         if (naming or observing) and not force:
             raise ProgramInUse(
@@ -617,53 +541,10 @@ class Bridge:
                 for observer in observing:
                     draft.tables.unobserve(observer)
                 self._commit(draft, together=True)
-        del self._programs[program_id]
         self._compilation = None  # It may still call the program.
         if self._store is not None:
             self._store.unload(program_id)
-        self._datapath.forget_maps(loaded.filter, [spec.name for spec in loaded.filter.program.maps])
-
-    def program(self, program_id: int) -> LoadedFilter:
-        """Raises UnknownProgram."""
-        try:
-            return self._programs[program_id]
-        except KeyError:
-            raise UnknownProgram(f"program {program_id} is not loaded: see 'oko program list {self.name}'") from None
-
-    def programs(self) -> list[tuple[LoadedFilter, int, int]]:
-        """The loaded programs by id, with how often each ran and how often it matched."""
-        return [
-            (self._programs[number], *self._datapath.program_counts(self._programs[number].filter.slot))
-            for number in sorted(self._programs)
-        ]
-
-    # ---- maps of programs
-
-    def map(self, program_id: int, name: str) -> tuple[MapSpec, Map]:
-        """A map of a program. Raises UnknownProgram, UnknownMap."""
-        item = self.program(program_id).filter
-        for spec in item.program.maps:
-            if spec.name == name:
-                return spec, self._datapath.program_map(item, name)
-        names = ", ".join(spec.name for spec in item.program.maps) or "none"
-        raise UnknownMap(f"program {program_id} has no map {name!r}; it has: {names}")
-
-    def update(self, program_id: int, name: str, entries: Iterable[tuple[bytes, bytes]], flags: int) -> None:
-        """Write entries into a map, up to the first that fails. Raises UnknownMap, BadMapAccess, KernelError."""
-        spec, target = self.map(program_id, name)
-        if spec.frozen:
-            raise BadMapAccess(f"map {name} of program {program_id} is read-only data of the program: load it anew")
-        if flags not in (0, 1, 2):
-            raise BadMapAccess(f"flags {flags}: 0 any, 1 new keys only, 2 present keys only")
-        checked = list(entries)
-        for key, value in checked:
-            if len(key) != spec.key_size or len(value) != spec.value_size:
-                raise BadMapAccess(
-                    f"map {name} of program {program_id} has keys of {spec.key_size} and values of {spec.value_size} "
-                    f"bytes, not {len(key)} and {len(value)}"
-                )
-        for key, value in checked:
-            target.update(key, value, flags)
+        self.programs.remove(program_id)
 
     # ---- the rest
 
@@ -675,7 +556,7 @@ class Bridge:
             check(program)
             item = Filter(number, saved.slot, program)
             self._datapath.adopt_program(item)
-            self._programs[number] = LoadedFilter(item, saved.name)
+            self.programs.put(LoadedFilter(item, saved.name))
         self._datapath.restore_counts(state.counts)
         if "meters" in self._datapath.adopted:
             self._charged = self._tables.used_meter_slots()
@@ -697,16 +578,13 @@ class Bridge:
         for group in self._tables.groups.values():
             yield from (bucket.actions for bucket in group.spec.buckets)
 
-    def _filters(self) -> dict[int, Filter]:
-        return {number: loaded.filter for number, loaded in self._programs.items()}
-
     def _naming(self, program_id: int) -> list[Entry]:
         return [entry for entry in self._tables if entry.rule.match.program == program_id]
 
     def _observing(self, program_id: int) -> list[Observer]:
         return [observer for observer in self._tables.observers if observer.match.program == program_id]
 
-    def _apply(self, draft: _Draft, mod: Change) -> None:
+    def _apply(self, draft: Draft, mod: Change) -> None:
         """Carry out one change, having looked at what the tables alone cannot know: programs and ports. The compiler
         would refuse an unknown port, too, but only after it has looked at everything."""
         match mod:
@@ -715,7 +593,7 @@ class Bridge:
                     self._require_ports(references(mod.rule.instructions).outputs)
                     draft.check(mod.rule, self._states, attached=self.attachment is not None)
                 if mod.command is Command.ADD and mod.rule.match.program is not None:
-                    self.program(mod.rule.match.program)
+                    self.programs.get(mod.rule.match.program)
                 self._require_room(mod)
             case GroupMod():
                 for bucket in mod.spec.buckets:
@@ -724,7 +602,7 @@ class Bridge:
             case MeterMod():
                 draft.checks = None
             case ObserverMod(observer, add=True) if observer.match.program is not None:
-                self.program(observer.match.program)
+                self.programs.get(observer.match.program)
         draft.change(mod, RemovalReason.GROUP_DELETE if isinstance(mod, GroupMod) else RemovalReason.DELETE)
 
     def _require_room(self, mod: FlowMod) -> None:
@@ -778,7 +656,7 @@ class Bridge:
         for listener in list(self._listeners):
             listener(event)
 
-    def _commit(self, draft: _Draft, *, together: bool = False, anew: bool = False) -> None:
+    def _commit(self, draft: Draft, *, together: bool = False, anew: bool = False) -> None:
         """End the transaction: packets are decided by the tables as they are now. With `together` all of it happens at
         one instant, with `anew` in a new image in any case. Raises OkoError, and then nothing has changed."""
         tables, delta = self._tables, self._tables.delta()
@@ -831,7 +709,7 @@ class Bridge:
             if amendment is not None and self._datapath.amend(amendment, at_once=together):
                 self._compilation = compilation
                 return
-        compilation = self._compile(self._filters())
+        compilation = self._compile(self.programs.filters())
         self._datapath.apply(compilation.image)
         self._compilation = compilation
 
@@ -864,24 +742,6 @@ class Bridge:
             if entry is not None:
                 self._past[_way(entry)] += counts[slot].packets
         return counts
-
-    def _new_maps(self, item: Filter, replaced: Program | None, fresh_maps: bool) -> list[MapSpec]:
-        """The maps of a program that have to be made: those that the program it replaces does not hand on."""
-        before = {} if replaced is None else {spec.name: spec for spec in replaced.maps}
-        wanted = []
-        for spec in item.program.maps:
-            old = before.get(spec.name)
-            if old is None or fresh_maps or spec.frozen:
-                wanted.append(spec)
-                continue
-            changed = [name for name in _KEPT_ON_RELOAD if getattr(old, name) != getattr(spec, name)]
-            if changed:
-                what = ", ".join(f"{name} {getattr(old, name)} → {getattr(spec, name)}" for name in changed)
-                raise MapShapeChanged(
-                    f"map {spec.name} of program {item.id} would change ({what}): "
-                    "ask for fresh maps to give up its content"
-                )
-        return wanted
 
 
 def _outputs(actions: Iterable[Action]) -> list[int]:

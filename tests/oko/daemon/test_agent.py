@@ -151,9 +151,9 @@ def test_who_may_load_is_a_matter_of_the_endpoint(
         friend = await connected(*await asyncio.open_connection(HOST, ports[True]))
         (refused,) = await stranger.ask(load)
         assert error_name(refused) == "bad-request/eperm"
-        assert rig.bridge.programs() == []
+        assert rig.bridge.programs.counted() == []
         await friend.ask(load)
-        assert [loaded.name for loaded, _, _ in rig.bridge.programs()] == ["counter"]
+        assert [loaded.name for loaded, _, _ in rig.bridge.programs.counted()] == ["counter"]
         assert await stranger.ask(add("filter_prog=1,actions=drop")) == []
         assert len(rig.bridge.tables) == 1
 
@@ -331,7 +331,7 @@ def test_loads_of_all_connections_share_a_budget(rig: Rig, tmp_path: Path, count
         while agent.connections != 1:
             await asyncio.sleep(0)
         assert len(await other.ask(first, *rest)) == 1
-        assert [loaded.name for loaded, _, _ in rig.bridge.programs()] == ["counter"]
+        assert [loaded.name for loaded, _, _ in rig.bridge.programs.counted()] == ["counter"]
 
     serve(rig, tmp_path / "mgmt", body, limits={"all_object_bytes": 1})
 

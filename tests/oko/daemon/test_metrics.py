@@ -82,7 +82,7 @@ def test_what_a_bridge_counts(rig: Rig, tmp_path: Path, counting: Compile) -> No
     assert found["oko_table_rules"] == {("0",): 1, ("3",): 2}
     (runs,) = found["oko_program_runs_total"].values()
     (matches,) = found["oko_program_matches_total"].values()
-    assert (runs, matches) == rig.bridge.programs()[0][1:]
+    assert (runs, matches) == rig.bridge.programs.counted()[0][1:]
     assert runs == 3
     assert found["oko_drops_total"][("miss",)] == 2 + (runs - matches)
     assert found["oko_drops_total"][("no-pipeline",)] == 0

@@ -204,11 +204,11 @@ def test_a_program_decides_and_its_answers_are_counted(rig: Rig, counting: Compi
     assert rig.add("priority=2,filter_prog=1,actions=output:2", "priority=1,actions=drop") == []
     rig.send("h1", TARGET, 3)
     wait_until(lambda: rig.won("filter_prog=1").packets == 3)
-    ((_, runs, matches),) = rig.bridge.programs()
+    ((_, runs, matches),) = rig.bridge.programs.counted()
     assert (runs, matches) == (3, 3)
     rig.load(counting("-DANSWER=OKO_NO_MATCH"))
     rig.send("h1", TARGET, 2)
-    wait_until(lambda: rig.bridge.programs()[0][1:] == (5, 3))
+    wait_until(lambda: rig.bridge.programs.counted()[0][1:] == (5, 3))
 
 
 def test_drops_have_reasons(rig: Rig) -> None:

@@ -50,7 +50,7 @@ def state(rig: Rig) -> tuple[object, ...]:
         dict(bridge.tables.groups),
         dict(bridge.tables.meters),
         bridge.image,
-        [(loaded.name, loaded.filter.id, loaded.filter.program.digest) for loaded, _, _ in bridge.programs()],
+        [(loaded.name, loaded.filter.id, loaded.filter.program.digest) for loaded, _, _ in bridge.programs.counted()],
         sorted(str(path) for path in rig.datapath.pins.rglob("*") if not path.is_dir()),
         rig.datapath.fallthrough(),
     )

@@ -166,7 +166,7 @@ def test_killed_before_it_was_written_down_while_counters_grew(kept: Kept) -> No
 
 def test_maps_of_programs_stay(kept: Kept, counting: Compile) -> None:
     kept.load(counting())
-    spec, target = kept.bridge.map(1, "settings")
+    spec, target = kept.bridge.programs.map(1, "settings")
     key, value = bytes(spec.key_size), bytes([7]) * spec.value_size
     target.update(key, value)
     stranger = kept.datapath.pins / "programs" / "9"
@@ -174,9 +174,9 @@ def test_maps_of_programs_stay(kept: Kept, counting: Compile) -> None:
     with Map.create("left", ARRAY, 4, 4, 1) as left:
         left.pin(stranger / "left")
     kept.follow()
-    _, target = kept.bridge.map(1, "settings")
+    _, target = kept.bridge.programs.map(1, "settings")
     assert target.lookup(key) == value
-    assert kept.bridge.program(1).name == "counting"
+    assert kept.bridge.programs.get(1).name == "counting"
     assert not (stranger / "left").exists()
 
 
@@ -225,7 +225,7 @@ def test_unknown_tables_decide_until_there_are_others(kept: Kept, counting: Comp
         kept.load(counting())
         assert kept.state().inherits
         kept.follow(kept.state(), Adoption.PIPELINE)
-        assert [loaded.name for loaded, _, _ in kept.bridge.programs()] == ["counting"]
+        assert [loaded.name for loaded, _, _ in kept.bridge.programs.counted()] == ["counting"]
     kept.inside(lambda: kept.bridge.refresh_ports(again=True))
     assert (kept.pipeline(), list(kept.bridge.tables), kept.datapath.inherits) == (pipeline, [], True)
     with kept.listening("h2") as received:
