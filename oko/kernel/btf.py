@@ -6,7 +6,7 @@ from ctypes import byref
 
 from oko.errors import KernelError
 from oko.kernel.descriptor import Descriptor
-from oko.kernel.libbpf import BtfLoadOptions, attempt, failure, log_buffer, options
+from oko.kernel.libbpf import EXHAUSTED, BtfLoadOptions, attempt, failure, log_buffer, options
 
 _LOG_SIZE = 1 << 20
 
@@ -26,6 +26,8 @@ def load_btf(raw: bytes) -> Btf:
     fd = attempt("bpf_btf_load", raw, len(raw), byref(options(BtfLoadOptions)))
     if fd >= 0:
         return Btf(fd)
+    if -fd in EXHAUSTED:  # The log ends as if all were well then.
+        raise failure("the kernel refused the BTF", -fd)
     log, address = log_buffer(_LOG_SIZE)
     logged = options(BtfLoadOptions, log_buf=address, log_level=1, log_size=_LOG_SIZE)
     again = attempt("bpf_btf_load", raw, len(raw), byref(logged))

@@ -24,6 +24,9 @@ ENOTSUPP = 524
 
 _Options = TypeVar("_Options", bound=ctypes.Structure)
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What is wrong with the process or the system, not with what it asks for."""
+
 OBJECT_NAME_LENGTH = 15
 """BPF_OBJ_NAME_LEN of <linux/bpf.h> without the final zero, bytes."""
 

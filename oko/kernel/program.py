@@ -16,6 +16,7 @@ from oko.errors import KernelError, KernelRejected
 from oko.kernel.btf import Btf
 from oko.kernel.descriptor import Descriptor
 from oko.kernel.libbpf import (
+    EXHAUSTED,
     ProgramLoadOptions,
     TestRunOptions,
     attempt,
@@ -67,8 +68,6 @@ _BUDGET_WORDS = (
     "the call stack of",
     "maps per program",
 )
-# Nothing that the program could do about.
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # Lines that follow the message in a log.
 _AFTERMATH = ("processed ", "verification time ", "stack depth ", "insns processed", "mark_precise:", "peak_states")
 
@@ -256,7 +255,7 @@ def load_program(
     fd = load(0, 0)
     if fd >= 0:
         return LoadedProgram(fd)
-    if -fd in _EXHAUSTED:
+    if -fd in EXHAUSTED:
         raise failure(f"loading the program {name}", -fd)
     log, address = log_buffer(_LOG_SIZE)
     # A program beyond the budget was followed for a million instructions: their trace helps nobody.
