@@ -195,8 +195,11 @@ class Process:
             make_pairs(_VISITED)
             own.callback(delete_links, [near for near, _ in _VISITED])
             near, far = zip(*_VISITED, strict=True)
-            own.enter_context(open_vswitch((*PORTS, *near), "afxdp", _visiting(scenario)))
-            own.enter_context(visited(OBJECTS / _process(scenario), _lines(entries), far, other_processors()))
+            switch = own.enter_context(open_vswitch((*PORTS, *near), "afxdp", _visiting(scenario)))
+            to_switch, to_process = divided(other_processors())
+            mask = sum(1 << processor for processor in to_switch)
+            switch.vsctl("set", "Open_vSwitch", ".", f"other_config:pmd-cpu-mask={mask:#x}")
+            own.enter_context(visited(OBJECTS / _process(scenario), _lines(entries), far, to_process))
             yield
 
 
@@ -378,6 +381,12 @@ def _checked(command: Sequence[str], text: str = "") -> None:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OkoError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def divided(processors: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Those for Open vSwitch, and those for the process that packets visit: as in the paper it has one of its own, if
+    there is more than one."""
+    return (processors[:-1], processors[-1:]) if len(processors) > 1 else (processors, processors)
 
 
 def _visiting(scenario: Scenario) -> list[str]:

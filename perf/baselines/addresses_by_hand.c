@@ -1,42 +1,20 @@
 /* SPDX-License-Identifier: (BSD-3-Clause OR GPL-2.0-only) */
 /* As many rules as there are IPv4 destinations: one hash, whose elements say where to, and count. */
-#include "by_hand.h"
-
-struct rule {
-	__u32 port;
-	__u32 counter;
-};
+#include "destinations.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, MOST_RULES);
 	__type(key, __be32);
 	__type(value, struct rule);
 } rules SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1 << 20);
-	__type(key, __u32);
-	__type(value, struct counter);
-} counters SEC(".maps");
-
 SEC("xdp")
 int addresses_by_hand(struct xdp_md *ctx)
 {
-	struct oko_cursor cursor = oko_cursor(ctx);
-	struct rule *rule;
-	struct iphdr *ip;
-	__be16 eth_type;
+	struct iphdr *ip = ipv4_of(ctx);
 
-	if (!oko_parse_ethernet(&cursor, &eth_type) || eth_type != bpf_htons(ETH_P_IP))
-		return drop(ctx);
-	ip = oko_parse_ipv4(&cursor);
-	rule = ip ? bpf_map_lookup_elem(&rules, &ip->daddr) : NULL;
-	if (!rule)
-		return drop(ctx);
-	count(&counters, rule->counter, ctx);
-	return bpf_redirect_map(&target, rule->port, XDP_DROP);
+	return obey(ip ? bpf_map_lookup_elem(&rules, &ip->daddr) : NULL, ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -42,6 +42,14 @@ def test_ratios_are_of_the_same_round_and_more_is_better() -> None:
     }
 
 
+def test_the_process_is_compared_with_testpmd_and_the_report_says_so() -> None:
+    rates = {"process-alone": [0.9, 0.8, 1.9], "testpmd": [1.0, 1.0, 1.0]}
+    points = {name: Point([0.0] * 3, flat, [0.5] * 3) for name, flat in rates.items()}
+    row = Row("forward", "two rules", "1 flow", points)
+    assert dict(row.ratios()) == {"Mpps, process-alone / testpmd": pytest.approx(0.9)}
+    assert "| forward | Mpps, process-alone / testpmd | 0.900 |" in markdown(replace(a_bench(), rows=[row]))
+
+
 @pytest.mark.parametrize(
     ("now", "worse"),
     [

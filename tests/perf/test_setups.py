@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perf.guest import KVM
-from perf.setups import SETUPS
+from perf.setups import SETUPS, divided
 from perf.xdp import OBJECTS, build
 from tests.perf.setup_trial import EMULATED, EMULATED_CPU, SCENARIOS, cases
 
@@ -39,6 +39,17 @@ def test_every_setup_has_a_trial_or_cannot_run() -> None:
     absent = {setup.name for setup in SETUPS if setup.missing(SCENARIOS["forward"]()) is not None}
     assert {setup.name for setup in SETUPS} - absent <= set(TRIALS)
     assert len({setup.letter for setup in SETUPS} | {"d"}) == len(SETUPS) - 1  # both of Open vSwitch are d
+
+
+@pytest.mark.parametrize(
+    ("processors", "expected"),
+    [([0], ([0], [0])), ([0, 1], ([0], [1])), ([0, 2, 3], ([0, 2], [3]))],
+    ids=["one", "two", "three"],
+)
+def test_a_process_has_a_processor_of_its_own_if_it_can(
+    processors: list[int], expected: tuple[list[int], list[int]]
+) -> None:
+    assert divided(processors) == expected
 
 
 @pytest.mark.needs_bpf

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/bpf.h>
+#include <sys/mman.h>
 
 #define TABLES 16
 #define NO_ELEMENT 0xffffffffU
@@ -19,115 +20,150 @@ struct table {
 	uint32_t size; /* elements at most */
 	uint32_t key_size;
 	uint32_t value_size;
-	uint32_t stride; /* bytes from element to element */
 	uint32_t mask;	 /* buckets, less one */
 	uint32_t used;	 /* elements that ever were */
 	uint32_t free;	 /* the first that was deleted */
 	uint32_t oldest; /* of an LRU hash: the next to make room */
 	uint32_t *buckets;
-	uint32_t *next;	     /* by element: in its bucket, or among the deleted ones */
-	char *elements;	     /* value, then key */
+	char *elements;	     /* of an array values, else link, key and value, each aligned */
 	uint64_t lengths[3]; /* of prefixes that a trie has, one bit each */
 };
 
 static struct table tables[TABLES];
 
+/* Zeros, in huge pages if there are any, as DPDK would have it: a lookup is anywhere in it. */
 static inline void *allocate(size_t size)
 {
-	void *memory = calloc(1, size);
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!memory) {
+	if (memory == MAP_FAILED) {
 		perror("maps");
 		exit(1);
 	}
+	madvise(memory, size, MADV_HUGEPAGE);
 	return memory;
 }
 
-static inline int is_array(const struct table *table)
+static inline uint32_t aligned(uint32_t size)
+{
+	return (size + 7) / 8 * 8;
+}
+
+static __always_inline int is_array(const struct table *table)
 {
 	return table->type == BPF_MAP_TYPE_ARRAY || table->type == BPF_MAP_TYPE_PERCPU_ARRAY;
 }
 
-static struct table *new_table(struct table *table, const void *map, uint32_t type, uint32_t size, uint32_t key_size,
-			       uint32_t value_size)
+/* Where an element's value is in it, in bytes. */
+static __always_inline uint32_t value_offset(const struct table *table)
 {
-	uint32_t buckets = 1;
-
-	*table = (struct table){.map = map, .type = type, .size = size, .key_size = key_size, .value_size = value_size};
-	table->stride = (value_size + 7) / 8 * 8;
-	if (!is_array(table)) {
-		while (buckets < size)
-			buckets *= 2;
-		table->stride += (key_size + 7) / 8 * 8;
-		table->mask = buckets - 1;
-		table->free = NO_ELEMENT;
-		table->buckets = allocate(sizeof(*table->buckets) * buckets);
-		memset(table->buckets, 0xff, sizeof(*table->buckets) * buckets);
-		table->next = allocate(sizeof(*table->next) * size);
-	}
-	table->elements = allocate((size_t)table->stride * size);
-	return table;
+	return is_array(table) ? 0 : aligned(sizeof(uint32_t)) + aligned(table->key_size);
 }
 
-/* The table of a map; all arguments but the first are constants. */
-static inline struct table *table_of(const void *map, uint32_t type, uint32_t size, uint32_t key_size,
-				     uint32_t value_size)
+static inline char *element_at(const struct table *table, uint32_t index)
+{
+	return table->elements + (size_t)(value_offset(table) + aligned(table->value_size)) * index;
+}
+
+static inline char *value_at(const struct table *table, uint32_t index)
+{
+	return element_at(table, index) + value_offset(table);
+}
+
+/* The index of the next element in a bucket, or of the next one that was deleted. */
+static inline uint32_t *link_at(const struct table *table, uint32_t index)
+{
+	return (uint32_t *)element_at(table, index);
+}
+
+static inline char *key_at(const struct table *table, uint32_t index)
+{
+	return element_at(table, index) + aligned(sizeof(uint32_t));
+}
+
+static void make_table(struct table *table)
+{
+	size_t buckets = 1;
+
+	table->elements = allocate(element_at(table, table->size) - element_at(table, 0));
+	if (is_array(table))
+		return;
+	while (buckets < table->size)
+		buckets *= 2;
+	table->mask = buckets - 1;
+	table->free = NO_ELEMENT;
+	table->buckets = allocate(sizeof(*table->buckets) * buckets);
+	memset(table->buckets, 0xff, sizeof(*table->buckets) * buckets);
+}
+
+/* The table of a map, as these say it is. */
+static struct table *table_of(const void *map, uint32_t type, uint32_t size, uint32_t key_size, uint32_t value_size)
 {
 	for (struct table *table = tables; table < tables + TABLES; table++) {
 		if (table->map == map)
 			return table;
-		if (!table->map)
-			return new_table(table, map, type, size, key_size, value_size);
+		if (!table->map) {
+			*table = (struct table){
+			    .map = map, .type = type, .size = size, .key_size = key_size, .value_size = value_size};
+			make_table(table);
+			return table;
+		}
 	}
 	fprintf(stderr, "more than %d maps\n", TABLES);
 	exit(1);
 }
 
-static inline char *element_at(const struct table *table, uint32_t index)
+/* Tell the compiler what it can make use of: they are constants. */
+static __always_inline struct table *known_table(struct table *table, uint32_t type, uint32_t size, uint32_t key_size,
+						 uint32_t value_size)
 {
-	return table->elements + (size_t)table->stride * index;
+	if (table->type != type || table->size != size || table->key_size != key_size ||
+	    table->value_size != value_size)
+		__builtin_unreachable();
+	return table;
 }
 
-static inline char *key_at(const struct table *table, uint32_t index)
+static __always_inline uint64_t mixed(uint64_t hash, const char *bytes, uint32_t count)
 {
-	return element_at(table, index) + (table->value_size + 7) / 8 * 8;
+	uint64_t word = 0;
+
+	memcpy(&word, bytes, count);
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
 }
 
-static inline uint32_t *bucket_of(const struct table *table, const void *key)
+static __always_inline uint32_t *bucket_of(const struct table *table, const void *key)
 {
-	const unsigned char *bytes = key;
+	const uint32_t last = table->key_size % sizeof(uint64_t), whole = table->key_size - last;
+	const char *bytes = key;
 	uint64_t hash = 0;
-	uint32_t place = 0, word;
 
-	for (; place + 4 <= table->key_size; place += 4) {
-		memcpy(&word, bytes + place, 4);
-		hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
-		hash ^= hash >> 29;
-	}
-	for (; place < table->key_size; place++)
-		hash = (hash ^ bytes[place]) * 0x9e3779b97f4a7c15ULL;
-	return &table->buckets[(hash >> 32) & table->mask];
+	for (uint32_t place = 0; place < whole; place += sizeof(uint64_t))
+		hash = mixed(hash, bytes + place, sizeof(uint64_t));
+	if (last)
+		hash = mixed(hash, bytes + whole, last);
+	return &table->buckets[hash & table->mask];
 }
 
 /* The link that leads to the element with this key, or the last one of its bucket. */
-static inline uint32_t *link_to(const struct table *table, const void *key)
+static __always_inline uint32_t *link_to(const struct table *table, const void *key)
 {
 	uint32_t *link = bucket_of(table, key);
 
 	while (*link != NO_ELEMENT && memcmp(key_at(table, *link), key, table->key_size))
-		link = &table->next[*link];
+		link = link_at(table, *link);
 	return link;
 }
 
-static inline void *hash_lookup(const struct table *table, const void *key)
+static __always_inline void *hash_lookup(const struct table *table, const void *key)
 {
 	uint32_t index = *link_to(table, key);
 
-	return index == NO_ELEMENT ? NULL : element_at(table, index);
+	return index == NO_ELEMENT ? NULL : value_at(table, index);
 }
 
 /* The longest prefix first; a key begins with its length, in 32 bits. */
-static inline void *trie_lookup(const struct table *table, const void *key)
+static __always_inline void *trie_lookup(const struct table *table, const void *key)
 {
 	unsigned char prefix[32];
 	uint32_t length, most;
@@ -149,7 +185,7 @@ static inline void *trie_lookup(const struct table *table, const void *key)
 	return NULL;
 }
 
-static inline void *table_lookup(const struct table *table, const void *key)
+static __always_inline void *table_lookup(const struct table *table, const void *key)
 {
 	uint32_t index;
 
@@ -158,7 +194,7 @@ static inline void *table_lookup(const struct table *table, const void *key)
 	if (!is_array(table))
 		return hash_lookup(table, key);
 	memcpy(&index, key, sizeof(index));
-	return index < table->size ? element_at(table, index) : NULL;
+	return index < table->size ? value_at(table, index) : NULL;
 }
 
 static inline long table_delete(struct table *table, const void *key)
@@ -167,8 +203,8 @@ static inline long table_delete(struct table *table, const void *key)
 
 	if (index == NO_ELEMENT)
 		return -ENOENT;
-	*link = table->next[index];
-	table->next[index] = table->free;
+	*link = *link_at(table, index);
+	*link_at(table, index) = table->free;
 	table->free = index;
 	return 0;
 }
@@ -186,7 +222,7 @@ static inline uint32_t new_element(struct table *table)
 		index = table->free;
 	}
 	if (index != NO_ELEMENT)
-		table->free = table->next[index];
+		table->free = *link_at(table, index);
 	return index;
 }
 
@@ -206,10 +242,10 @@ static inline long table_update(struct table *table, const void *key, const void
 		if (index == NO_ELEMENT)
 			return -E2BIG;
 		bucket = bucket_of(table, key);
-		table->next[index] = *bucket;
+		*link_at(table, index) = *bucket;
 		*bucket = index;
 		memcpy(key_at(table, index), key, table->key_size);
-		element = element_at(table, index);
+		element = value_at(table, index);
 		if (table->type == BPF_MAP_TYPE_LPM_TRIE) {
 			memcpy(&length, key, sizeof(length));
 			table->lengths[length / 64] |= 1ULL << length % 64;

@@ -4,8 +4,12 @@
 #define NATIVE_PROCESS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
+
+/* CLOCK_MONOTONIC in ns, when this batch of packets was taken in hand. */
+extern uint64_t batch_time;
 
 /* Whether the packet passes, which came in at this port, by OpenFlow's number. */
 int filter(struct xdp_md *ctx, __u32 in_port);

@@ -6,7 +6,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
 
@@ -19,10 +18,19 @@
 #define barrier_var(variable) asm volatile("" : "+r"(variable))
 
 #include "../maps.h"
+#include "../process.h"
 
+#define TYPE_OF(map) (sizeof(*(map)->type) / sizeof(int))
+#define SIZE_OF(map) (sizeof(*(map)->max_entries) / sizeof(int))
+#define SHAPE_OF(map) TYPE_OF(map), SIZE_OF(map), sizeof(*(map)->key), sizeof(*(map)->value)
+/* It is looked for once for each place in the program. */
 #define TABLE(map)                                                                                                     \
-	table_of((map), sizeof(*(map)->type) / sizeof(int), sizeof(*(map)->max_entries) / sizeof(int),                 \
-		 sizeof(*(map)->key), sizeof(*(map)->value))
+	({                                                                                                             \
+		static struct table *found;                                                                            \
+		if (!found)                                                                                            \
+			found = table_of((map), SHAPE_OF(map));                                                        \
+		known_table(found, SHAPE_OF(map));                                                                     \
+	})
 #define bpf_map_lookup_elem(map, key) table_lookup(TABLE(map), (key))
 #define bpf_map_update_elem(map, key, value, flags) table_update(TABLE(map), (key), (value), (flags))
 #define bpf_map_delete_elem(map, key) table_delete(TABLE(map), (key))
@@ -49,10 +57,7 @@ static inline long bpf_ringbuf_output(void *ring, void *record, __u64 size, __u6
 
 static inline __u64 bpf_ktime_get_ns(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+	return batch_time;
 }
 
 #endif
