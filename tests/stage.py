@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from oko.switch.removal import remove_bridge
 from oko.switch.rundir import RunDirectory
+from tests import forks
 from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,13 +23,14 @@ BRIDGE = "br0"
 _PATIENCE = patience(60)
 
 Done = subprocess.CompletedProcess[str]
+Process = subprocess.Popen[str] | forks.Fork
 AnyStage = TypeVar("AnyStage", bound="Stage")
 
 
 class Okod:
     """An okod that `Stage.start` started: ready."""
 
-    def __init__(self, process: subprocess.Popen[str], ready: str) -> None:
+    def __init__(self, process: Process, ready: str) -> None:
         self.process = process
         self.ready = ready
 
@@ -58,12 +60,15 @@ class Stage:
             "OKO_BPFFS": str(self.bpffs),
             "OKO_STATEDIR": str(self.statedir),
         }
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[Process] = []
 
     def run(self, *command: str | Path, stdin: str = "") -> Done:
         """A command to its end, whatever that is. The first word may be the name of one of Oko's tools."""
+        argv = self._argv(command)
+        if self._is_forked(argv):
+            return forks.run(argv[len(self._prefix) :], self._environment, self._namespace, stdin, _PATIENCE)
         return subprocess.run(
-            self._argv(command),
+            argv,
             input=stdin,
             capture_output=True,
             text=True,
@@ -90,15 +95,7 @@ class Stage:
 
     def start(self, *options: str, role: str = "--standalone") -> Okod:
         """okod for br0 in this role with these options, when it is ready."""
-        process = subprocess.Popen(
-            self._argv(("okod", role, BRIDGE, *options)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            cwd=ROOT,
-        )
+        process = self._popen(self._argv(("okod", role, BRIDGE, *options)))
         self._started.append(process)
         assert process.stdout is not None
         assert process.stderr is not None
@@ -121,6 +118,32 @@ class Stage:
         self._started.clear()
         for name in self.rundir.bridges():
             remove_bridge(self.rundir, name)
+
+    def _popen(self, argv: list[str]) -> Process:
+        if self._is_forked(argv):
+            return forks.start(argv[len(self._prefix) :], self._environment, self._namespace)
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            cwd=ROOT,
+        )
+
+    def _is_forked(self, argv: list[str]) -> bool:
+        """Whether it is one of Oko's tools, and entering a network namespace all that goes before it."""
+        is_tool = Path(argv[len(self._prefix)]) in {TOOLS / name for name in forks.TOOLS}
+        return is_tool and (not self._prefix or self._namespace is not None)
+
+    @property
+    def _namespace(self) -> str | None:
+        match self._prefix:
+            case ("nsenter", option, "--"):
+                return option.removeprefix("--net=")
+            case _:
+                return None
 
     def _argv(self, command: tuple[str | Path, ...]) -> list[str]:
         first, *rest = (str(word) for word in command)

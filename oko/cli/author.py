@@ -33,7 +33,10 @@ _clang_option = click.option(
 @click.argument("name")
 @click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
 def new(name: str, directory: Path) -> None:
-    """Write the skeleton of a filter program into DIR: NAME.c, and NAME.toml, packets that test it."""
+    """Write the skeleton of a filter program.
+
+    DIR gets NAME.c, and NAME.toml, packets that test it.
+    """
     for path in write_skeleton(name, directory):
         click.echo(path)
 
@@ -46,7 +49,9 @@ def new(name: str, directory: Path) -> None:
 )
 @_clang_option
 def build(source: Path, target: Path | None, clang: str) -> int:
-    """Compile FILE.c with the headers of the SDK, and say whether the switch would accept it, as oko-verify does.
+    """Compile FILE.c, and say whether the switch would accept it.
+
+    The headers of the SDK are found. What is said is what oko-verify says.
 
     Exit status: 0 if it is accepted, 1 if it does not compile or is rejected.
     """
@@ -71,7 +76,9 @@ def build(source: Path, target: Path | None, clang: str) -> int:
 )
 @_clang_option
 def test(file: Path, table: Path | None, engine: str | None, clang: str) -> int:
-    """Send a table of packets through the program FILE, and compare what it says of them and what its maps hold.
+    """Test the program FILE with a table of packets.
+
+    What it says of them is compared, and what its maps hold.
 
     FILE is an object, or a source in C, which is compiled first. The packets go through it in their order, by the
     clock of the table. 'oko program new' writes a table, with what may stand in one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Final, cast
 
@@ -20,16 +21,14 @@ from ofext.extension import (
     RunTimeRequest,
 )
 from ofext.multipart import Port, PortDescReply, PortDescRequest
-from oko.attached.detach import detach
 from oko.cli.entry import Invocation, client_options
 from oko.cli.output import json_option, print_columns, print_json
-from oko.switch.removal import remove_bridge
 
 
 @click.group()
 @client_options
 def bridge() -> None:
-    """List and delete bridges."""
+    """List, show and delete bridges."""
 
 
 @bridge.command("list")
@@ -37,7 +36,10 @@ def bridge() -> None:
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, as_json: bool) -> None:
-    """Print the bridges that have a datapath; it forwards whether an okod runs it or not."""
+    """Print the bridges that have a datapath.
+
+    It forwards whether an okod runs it or not.
+    """
     rundir = invocation.rundir
     found = [(name, rundir.pid(name), rundir.read(name)) for name in rundir.bridges()]
     if as_json:
@@ -74,7 +76,9 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(invocation: Invocation, bridge: str, as_json: bool) -> None:
-    """Print the ports of a bridge, and the packets that it dropped although no flow said so.
+    """Print the ports of a bridge, and what it dropped.
+
+    It tells of packets that were dropped although no flow said so.
 
     While the kernel measures it (sysctl kernel.bpf_stats_enabled=1), also the time that a packet takes.
     """
@@ -135,10 +139,14 @@ def _state(port: Port) -> str:
 @click.argument("bridge")
 @click.pass_obj
 def delete(invocation: Invocation, bridge: str) -> None:
-    """Delete a bridge: end its okod, take its datapath off the ports, give their peers the offloads back, and remove
-    what is on disk of it. One of Open vSwitch's is detached from."""
+    """Delete a bridge, or detach from one of Open vSwitch's.
+
+    Its okod is ended, its datapath taken off the ports, what is on disk of it removed, and the ports' peers get their
+    offloads back.
+    """
     record = invocation.rundir.read(bridge)
+    # Imported here, as listing bridges needs nothing of what this does.
     if record.is_attached:
-        detach(invocation.rundir, Path(record.state).parent, bridge)
+        import_module("oko.attached.detach").detach(invocation.rundir, Path(record.state).parent, bridge)
     else:
-        remove_bridge(invocation.rundir, bridge)
+        import_module("oko.switch.removal").remove_bridge(invocation.rundir, bridge)

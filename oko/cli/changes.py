@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from ofext.messages import Message
 from oko.cli.entry import Invocation, read_file
 from oko.errors import FlowError, OkoError
 from oko.flow.text import parse_lines
 from oko.flow.words import read_number
+
+if TYPE_CHECKING:
+    from ofext.messages import Message
 
 T = TypeVar("T")
 

@@ -7,15 +7,18 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from oko.cli.client import Client
 from oko.errors import OkoError
 from oko.openflow.tls import TlsFiles
 from oko.switch.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from oko.cli.client import Client
 
 _INTERRUPTED: Final = 130
 _COLLECTIONS: Final = (50_000, 20, 100)
@@ -23,6 +26,8 @@ _COLLECTIONS: Final = (50_000, 20, 100)
 every rule again and again, and a million of them took a fifth of the time that it takes to add them."""
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Callable[..., Any] | click.Command")
+"""A command, or the function that becomes one."""
 
 
 @dataclass(slots=True)
@@ -37,7 +42,9 @@ class Invocation:
     def connect(self, target: str) -> Client:
         """A connection to a bridge. Raises BridgeError, SettingsError."""
         tls = TlsFiles(**self.files) if self.files.keys() == TLS_OPTIONS.keys() else None
-        return Client.connect(target, self.rundir, tls)
+        # Imported here, with all of OpenFlow, as many commands connect to nobody.
+        client: Client = import_module("oko.cli.client").Client.connect(target, self.rundir, tls)
+        return client
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ TLS_OPTIONS: Final = {
 """By the names in TlsFiles."""
 
 
-def common_options(command: T) -> T:
+def common_options(command: C) -> C:
     """Gives a command or group the options that every command has; they may stand anywhere in the line."""
     for option in (
         click.option(
@@ -77,11 +84,11 @@ def common_options(command: T) -> T:
             help="With an error, print its details too.",
         ),
     ):
-        option(command)  # type: ignore[type-var]
+        option(command)
     return command
 
 
-def client_options(command: T) -> T:
+def client_options(command: C) -> C:
     """Gives a command or group those and the options of all that connect to a switch."""
     for name, option in reversed(TLS_OPTIONS.items()):
         click.option(
@@ -92,13 +99,15 @@ def client_options(command: T) -> T:
             expose_value=False,
             callback=_set_file,
             help=f"For ssl: {option.help} [env: {option.variable}]",
-        )(command)  # type: ignore[type-var]
+        )(command)
     return common_options(command)
 
 
-def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[T, ...]]:
-    """The callback of an option that may be given more than once, each time for `parse` to read. An OkoError from that
-    is a wrong usage."""
+def repeated_option(
+    option: str, name: str, metavar: str, parse: Callable[[str], T], description: str
+) -> Callable[[C], C]:
+    """An option that may be given more than once; the argument `name` is what `parse` makes of each. An OkoError from
+    that is a wrong usage."""
 
     def read(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[T, ...]:
         try:
@@ -106,7 +115,8 @@ def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramete
         except OkoError as error:
             raise click.BadParameter(str(error)) from None
 
-    return read
+    said = f"{description} May be given more than once."
+    return click.option(option, name, metavar=metavar, multiple=True, callback=read, help=said)
 
 
 def read_file(path: Path) -> bytes:
@@ -147,16 +157,22 @@ def _status(command: click.Command) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _invocation(context: click.Context) -> Invocation:
+    found = context.find_object(Invocation)
+    assert found is not None, "run() gives it to every command"
+    return found
+
+
 def _set_rundir(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        context.find_object(Invocation).rundir = RunDirectory.of(value)  # type: ignore[union-attr]
+        _invocation(context).rundir = RunDirectory.of(value)
 
 
 def _set_file(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        context.find_object(Invocation).files[str(parameter.name)] = value  # type: ignore[union-attr]
+        _invocation(context).files[str(parameter.name)] = value
 
 
 def _set_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
-        context.find_object(Invocation).verbose = True  # type: ignore[union-attr]
+        _invocation(context).verbose = True

@@ -36,8 +36,9 @@ _SECOND = 10**9
 def event(
     invocation: Invocation, bridge: str, program_id: int, name: str | None, count: int | None, as_json: bool
 ) -> None:
-    """Print what PROGRAM reports through the ring buffer MAP, or through all that it has, until Ctrl-C.
+    """Print what PROGRAM reports, until Ctrl-C.
 
+    It reports through ring buffers: MAP, or all that it has.
     A line for each event: the time when okod read it, the map, and the record, by the names of its members if the
     program says what they are. With --json each line is a JSON object; 'lost' counts the events that this connection
     was too slow for.

@@ -30,8 +30,11 @@ def group() -> None:
 @files_option
 @click.pass_obj
 def add(invocation: Invocation, bridge: str, groups: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Add groups: 'group_id=1,type=select,bucket=weight:2,actions=output:1,bucket=output:2'. A GROUP or FILE of - is
-    the standard input."""
+    """Add groups.
+
+    Such as: 'group_id=1,type=select,bucket=weight:2,actions=output:1,bucket=output:2'. A GROUP or FILE of - is the
+    standard input.
+    """
     _change(invocation, bridge, GroupCommand.ADD, groups, files)
 
 
@@ -42,7 +45,10 @@ def add(invocation: Invocation, bridge: str, groups: tuple[str, ...], files: tup
 @files_option
 @click.pass_obj
 def mod(invocation: Invocation, bridge: str, groups: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Give groups that are there another type and other buckets, at one instant for every packet."""
+    """Give groups that are there another type and other buckets.
+
+    All packets see either the old ones or the new ones.
+    """
     _change(invocation, bridge, GroupCommand.MODIFY, groups, files)
 
 
@@ -64,7 +70,7 @@ def delete(invocation: Invocation, bridge: str, group_id: int | None) -> None:
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, bridge: str, as_json: bool) -> None:
-    """Print the groups, with what they and their buckets have counted behind a #."""
+    """Print the groups, and behind a # what they have counted."""
     with invocation.connect(bridge) as client:
         specs = groups_of(client)
         counted = {entry.group_id: entry for entry in cast(GroupStatsReply, client.report(GroupStatsRequest())).entries}

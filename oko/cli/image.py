@@ -22,7 +22,7 @@ def image() -> None:
 @click.option("--dot", "as_graph", is_flag=True, help="Draw the way of packets through the tables, for Graphviz.")
 @click.pass_obj
 def show(invocation: Invocation, bridge: str, as_graph: bool) -> None:
-    """Print the instructions, with the stage or the flow that they belong to."""
+    """Print the instructions, and which stage or flow each is for."""
     request = ImageRequest(ImageFormat.DOT if as_graph else ImageFormat.TEXT)
     with invocation.connect(bridge) as client:
         lines = cast(ImageReply, client.report(request)).entries

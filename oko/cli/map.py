@@ -46,7 +46,7 @@ _PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.
 @click.group("map")
 @client_options
 def map() -> None:
-    """List the maps of filter programs; dump, update and delete their entries.
+    """List, dump and update the maps of filter programs.
 
     A data section is a map: .data.config may be named config, if the program has no other map of that name.
     """
@@ -140,7 +140,9 @@ def update(
     value: str | None,
     file: Path | None,
 ) -> None:
-    """Write one entry: oko map update br0 1 config 0 '{"config": {"openers": 6}}'. Or many: --from-csv FILE.
+    """Write one entry, or with --from-csv many.
+
+    Such as: oko map update br0 1 config 0 '{"config": {"openers": 6}}'
 
     KEY and VALUE are JSON, as 'map dump --json' prints them; where bytes stand, hexadecimal. Members of a struct that
     VALUE leaves out stay as they are, or are zero in a new entry.
@@ -174,9 +176,9 @@ def update(
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @click.pass_obj
 def delete(invocation: Invocation, *, bridge: str, program_id: int, name: str, keys: tuple[str, ...]) -> None:
-    """Take the entries of one or more KEYs out of a map, which is no array. A KEY is written as for 'map update'.
+    """Take the entries of KEYs out of a map, which is no array.
 
-    Entries before one that is not there are taken out.
+    A KEY is written as for 'map update'. Entries before one that is not there are taken out.
     """
     with invocation.connect(bridge) as client:
         described = _described(client, program_id, name)

@@ -30,8 +30,10 @@ def meter() -> None:
 @files_option
 @click.pass_obj
 def add(invocation: Invocation, bridge: str, meters: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Add meters: 'meter=1,pktps,burst,bands=type=drop,rate=100,burst_size=10'. A METER or FILE of - is the standard
-    input."""
+    """Add meters.
+
+    Such as: 'meter=1,pktps,burst,bands=type=drop,rate=100,burst_size=10'. A METER or FILE of - is the standard input.
+    """
     _change(invocation, bridge, MeterCommand.ADD, meters, files)
 
 
@@ -64,7 +66,7 @@ def delete(invocation: Invocation, bridge: str, meter_id: int | None) -> None:
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, bridge: str, as_json: bool) -> None:
-    """Print the meters, with what they have counted and what their bands have dropped behind a #."""
+    """Print the meters, and behind a # what they counted and dropped."""
     with invocation.connect(bridge) as client:
         specs = meters_of(client)
         counted = {entry.meter_id: entry for entry in cast(MeterStatsReply, client.report(MeterStatsRequest())).entries}

@@ -31,8 +31,11 @@ def observer() -> None:
 @files_option
 @click.pass_obj
 def add(invocation: Invocation, bridge: str, observers: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Add observers: 'table=0,ip,filter_prog=3' runs program 3 for every IP packet that enters table 0, before any flow
-    is looked at. An OBSERVER or FILE of - is the standard input."""
+    """Add observers: programs that see packets and decide nothing.
+
+    With 'table=0,ip,filter_prog=3' program 3 runs for every IP packet that enters table 0, before any flow is looked
+    at. An OBSERVER or FILE of - is the standard input.
+    """
     _change(invocation, bridge, observers, files, add=True)
 
 

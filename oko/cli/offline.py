@@ -10,7 +10,7 @@ import click
 
 from oko.cli.changes import read_lines
 from oko.cli.csv_entries import read_csv
-from oko.cli.entry import parsed, read_file
+from oko.cli.entry import read_file, repeated_option
 from oko.errors import BadMapAccess, OkoError, ProgramError, UnknownProgram
 from oko.flow.group_text import parse_group
 from oko.flow.match import PROGRAM_IDS
@@ -44,13 +44,8 @@ def _parse_program(text: str) -> tuple[int, Path]:
     return int(number), Path(path)
 
 
-program_option = click.option(
-    "--program",
-    "programs",
-    metavar="ID=FILE",
-    callback=parsed(_parse_program),
-    multiple=True,
-    help="A filter program, as `filter_prog=ID` names it.",
+program_option = repeated_option(
+    "--program", "programs", "ID=FILE", _parse_program, "A filter program, as `filter_prog=ID` names it."
 )
 
 
@@ -62,13 +57,12 @@ def _parse_map(text: str) -> tuple[int, str, Path]:
     return int(number), name, Path(path)
 
 
-map_option = click.option(
+map_option = repeated_option(
     "--map",
     "maps",
-    metavar="ID.NAME=FILE",
-    callback=parsed(_parse_map),
-    multiple=True,
-    help="Write the entries of a CSV file into a map of program ID first, as 'oko map update --from-csv' does.",
+    "ID.NAME=FILE",
+    _parse_map,
+    "Write the entries of a CSV file into a map of program ID first, as 'oko map update --from-csv' does.",
 )
 
 

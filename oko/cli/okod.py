@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 import oko
-from oko.attached import attachment
-from oko.attached.detach import detach as give_back
-from oko.cli.entry import Invocation, common_options, parsed, run
-from oko.daemon import logs, serving
+from oko.cli.entry import Invocation, common_options, repeated_option, run
+from oko.daemon import logs
 from oko.daemon.settings import read_settings
 from oko.openflow.endpoint import Endpoint
 from oko.switch.datapath import DEFAULT_BPFFS
@@ -23,18 +22,16 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _Endpoints = tuple[Endpoint, ...]
 
 
-def _endpoints(passive: bool, other: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], _Endpoints]:
-    """The callback of an option for endpoints of one kind; those of the other kind have the option `other`."""
-    read = parsed(Endpoint.parse)
+def _of_kind(passive: bool, other: str) -> Callable[[str], Endpoint]:
+    """What reads endpoints of one kind; those of the other kind have the option `other`."""
 
-    def checked(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> _Endpoints:
-        endpoints = read(context, parameter, texts)
-        for endpoint in endpoints:
-            if endpoint.passive != passive:
-                raise click.BadParameter(f"{endpoint}: that is for {other}")
-        return endpoints
+    def parse(text: str) -> Endpoint:
+        endpoint = Endpoint.parse(text)
+        if endpoint.passive != passive:
+            raise click.BadParameter(f"{endpoint}: that is for {other}")
+        return endpoint
 
-    return checked
+    return parse
 
 
 def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
@@ -68,14 +65,7 @@ def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str
     help="With --attach: whether packets that Open vSwitch is to continue are dropped or left to its other rules while "
     "it does not. [default: secure]",
 )
-@click.option(
-    "--port",
-    "ports",
-    metavar="IF=N",
-    callback=parsed(PortSpec.parse),
-    multiple=True,
-    help="Make the interface IF port number N. May be given more than once.",
-)
+@repeated_option("--port", "ports", "IF=N", PortSpec.parse, "Make the interface IF port number N.")
 @click.option(
     "--local",
     metavar="IF",
@@ -87,38 +77,34 @@ def _datapath_id(_context: click.Context, _parameter: click.Parameter, text: str
     callback=_datapath_id,
     help="The datapath id, decimal or with 0x. [default: the hardware address of the first port]",
 )
-@click.option(
+@repeated_option(
     "--listen",
     "listeners",
-    metavar="ENDPOINT",
-    callback=_endpoints(True, "--controller"),
-    multiple=True,
-    help="Take OpenFlow connections at ptcp:[PORT][:ADDRESS], pssl:[PORT][:ADDRESS] (at 127.0.0.1 unless ADDRESS says "
-    "otherwise) or punix:PATH, too. May be given more than once.",
+    "ENDPOINT",
+    _of_kind(True, "--controller"),
+    "Take OpenFlow connections at ptcp:[PORT][:ADDRESS], pssl:[PORT][:ADDRESS] (at 127.0.0.1 unless ADDRESS says "
+    "otherwise) or punix:PATH, too.",
 )
-@click.option(
+@repeated_option(
     "--controller",
     "controllers",
-    metavar="ENDPOINT",
-    callback=_endpoints(False, "--listen"),
-    multiple=True,
-    help="Connect to the controller at tcp:HOST[:PORT] or ssl:HOST[:PORT]. May be given more than once.",
+    "ENDPOINT",
+    _of_kind(False, "--listen"),
+    "Connect to the controller at tcp:HOST[:PORT] or ssl:HOST[:PORT].",
 )
-@click.option(
+@repeated_option(
     "--may-load",
     "loaders",
-    metavar="ENDPOINT",
-    callback=parsed(Endpoint.parse),
-    multiple=True,
-    help="Let the peers of this endpoint, which --listen or --controller has too, load programs and write their maps.",
+    "ENDPOINT",
+    Endpoint.parse,
+    "Let the peers of this endpoint, which --listen or --controller has too, load programs and write their maps.",
 )
-@click.option(
+@repeated_option(
     "--may-read",
     "readers",
-    metavar="ENDPOINT",
-    callback=parsed(Endpoint.parse),
-    multiple=True,
-    help="Let the peers of this endpoint read maps and subscribe to events, as those over TLS and Unix sockets may.",
+    "ENDPOINT",
+    Endpoint.parse,
+    "Let the peers of this endpoint read maps and subscribe to events, as those over TLS and Unix sockets may.",
 )
 @click.option(
     "--allow-cleartext", is_flag=True, default=None, help="Listen in clear for other hosts, too, where told to."
@@ -198,12 +184,13 @@ def command(
         given["attach"] = attaching
     settings = read_settings(config, given)
     logs.set_up(settings.log)
+    # Each imports much that the others do without.
     if detach is not None:
-        give_back(invocation.rundir, settings.statedir, detach)
+        import_module("oko.attached.detach").detach(invocation.rundir, settings.statedir, detach)
     elif settings.attach is not None:
-        attachment.run(settings, settings.attach, invocation.rundir, _ready)
+        import_module("oko.attached.attachment").run(settings, settings.attach, invocation.rundir, _ready)
     else:
-        serving.run(settings, invocation.rundir, _ready)
+        import_module("oko.daemon.serving").run(settings, invocation.rundir, _ready)
 
 
 def main() -> None:

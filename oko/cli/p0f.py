@@ -42,7 +42,10 @@ IsChosen = Callable[[Signature], bool]
 @click.group("p0f")
 @client_options
 def p0f() -> None:
-    """Choose the signatures of SYNs that the filter program p0f matches, and see how often each was seen."""
+    """Choose the signatures of SYNs that the program p0f matches.
+
+    And see how often each was seen.
+    """
 
 
 def _choice_options(command: Command) -> Command:
@@ -59,7 +62,11 @@ def _choice_options(command: Command) -> Command:
         click.option("--others", is_flag=True, help="Match all packets that are no SYNs."),
         click.option("--invert", is_flag=True, help="Match the SYNs that have none of the chosen signatures."),
         click.option(
-            "--match", "patterns", metavar="PATTERN", multiple=True, help="Labels to choose, such as 'Windows*'."
+            "--match",
+            "patterns",
+            metavar="PATTERN",
+            multiple=True,
+            help="Labels to choose, such as 'Windows*'. May be given more than once.",
         ),
     ):
         command = option(command)
@@ -82,10 +89,11 @@ def load(
     others: bool,
     database: Path,
 ) -> None:
-    """Put the signatures of a database into program ID, and choose those with one of the labels.
+    """Put a database into the program p0f, and choose among it.
 
-    Labels are what 'oko p0f list' and p0f itself print. All signatures are loaded, as p0f decides among all of them.
-    Every packet sees either the old signatures and options or the new ones. Counts begin anew.
+    The program is ID; chosen are the signatures with one of the labels, which are what 'oko p0f list' and p0f itself
+    print. All signatures are loaded, as p0f decides among all of them. Every packet sees either the old signatures and
+    options or the new ones. Counts begin anew.
     """
     signatures, is_chosen = _read(database, patterns)
     with invocation.connect(bridge) as client:
@@ -107,9 +115,10 @@ def load(
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @_choice_options
 def export(*, directory: Path, patterns: tuple[str, ...], invert: bool, others: bool, database: Path) -> None:
-    """Write what 'oko p0f load' would put into a new program p0f as CSV files: DIR/MAP.csv for each map.
+    """Write what 'oko p0f load' would load as CSV files.
 
-    For 'oko replay --map', and 'oko map update --from-csv'. The options are those of load.
+    There is a file DIR/MAP.csv for each map of the program p0f, for 'oko replay --map' and 'oko map update --from-csv'.
+    The options are those of load.
     """
     signatures, is_chosen = _read(database, patterns)
     entries = map_entries(signatures, is_chosen, 0) | {_CONFIG: _configuration(0, invert=invert, others=others)}
@@ -144,9 +153,10 @@ def _configuration(bank: int, *, invert: bool, others: bool) -> list[tuple[Value
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, bridge: str, program_id: int, as_json: bool) -> None:
-    """Print the signatures that are loaded, which are chosen, and how many SYNs had each since they were loaded.
+    """Print the signatures that are loaded.
 
-    They stand as program ID considers them: by layout, then as in the database. SYNs without a signature come first.
+    And which are chosen, and how many SYNs had each since they were loaded. They stand as program ID considers them: by
+    layout, then as in the database. SYNs without a signature come first.
     """
     with invocation.connect(bridge) as client:
         maps = _Maps(client, program_id)

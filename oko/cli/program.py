@@ -22,7 +22,10 @@ AUTHOR: Final = dict.fromkeys(("new", "build", "test"), "oko.cli.author")
 @click.group(cls=LazyGroup, modules=AUTHOR)
 @client_options
 def program() -> None:
-    """Write, build and test filter programs; list and unload those of a bridge. oko-load loads them."""
+    """Write, build, test, list and unload filter programs.
+
+    oko-load loads them.
+    """
 
 
 @program.command("list")
@@ -31,7 +34,7 @@ def program() -> None:
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, bridge: str, as_json: bool) -> None:
-    """Print the loaded programs, with how often they ran and how often they matched."""
+    """Print the loaded programs, and how often they ran and matched."""
     with invocation.connect(bridge) as client:
         entries = cast(ProgramListReply, client.report(ProgramListRequest())).entries
     if as_json:

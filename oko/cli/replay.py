@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from oko.cli.entry import common_options
 from oko.cli.offline import (
@@ -68,7 +67,9 @@ def replay(
     *,
     as_json: bool,
 ) -> None:
-    """Send the packets of PCAP, a pcap or pcapng file, through the flows: what each rule, program and port got.
+    """Send the packets of a capture through flows, without a switch.
+
+    PCAP is a pcap or pcapng file. What is printed is what each rule, program and port got.
 
     The pipeline runs in the kernel, with the capture's clock. Without the right to load BPF, the reference switch and
     the interpreter do the same in Python, slower.
@@ -105,7 +106,8 @@ def _progress(pcap: Path) -> Iterator[Callable[[int, int], None] | None]:
     if not is_long or not sys.stderr.isatty():
         yield None
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = import_module("rich.console").Console(stderr=True)
+    with import_module("rich.progress").Progress(console=console, transient=True) as bar:
         task = bar.add_task(pcap.name, total=None)
         yield lambda position, size: bar.update(task, completed=position, total=size)
 

@@ -192,7 +192,9 @@ def read_settings(path: Path | None, options: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(_merged(given, options))
     except ValidationError as error:
         where = "" if path is None else f"{path}: "
-        found = [where + _said(detail) for detail in error.errors()]
+        # A setting that is misspelt is missing, too: what is wrong comes before what is missing.
+        details = sorted(error.errors(), key=lambda detail: detail["type"] == "missing")
+        found = [where + _said(detail) for detail in details]
         raise SettingsError(found[0], details="\n".join(found[1:])) from None
 
 
@@ -200,8 +202,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         there = merged.get(key)
-        both = isinstance(there, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(there, value) if both else value  # type: ignore[arg-type]
+        merged[key] = _merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 

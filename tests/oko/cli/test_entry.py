@@ -11,7 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import oko
+from oko.cli.main import GROUPS, command
 from tests.stage import BRIDGE, ROOT, TOOLS, Stage
 
 
@@ -52,6 +55,13 @@ def test_help(stage: Stage, words: tuple[str, ...]) -> None:
     text = stage.output(*words, "--help")
     assert "--rundir DIR" in text
     assert "--verbose" in text
+
+
+@pytest.mark.parametrize("group", ["", *sorted(GROUPS.keys() - {"event", "replay", "trace"})])
+def test_what_a_command_does_is_said_in_one_line(group: str) -> None:
+    _, heading, listed = CliRunner().invoke(command, [*group.split(), "--help"]).output.partition("Commands:\n")
+    assert heading
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
 
 
 @pytest.mark.parametrize(
@@ -136,9 +146,34 @@ def test_reader_that_goes_away(switch: Stage) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_no_heavy_imports() -> None:
-    """A command that only asks a switch starts without what only switches and replays need."""
-    script = "import sys; from oko.cli import flow, map, program, main; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"scapy", "rich", "pyroute2", "elftools", "asyncio", "hypothesis"} & set(loaded)
-    assert not {"oko.compiler", "oko.kernel", "oko.replay", "verifier.check", "oko.switch.bridge"} & set(loaded)
+@pytest.mark.parametrize("tool", ["oko", "oko-load", "oko-verify", "okod"])
+def test_what_is_installed(tool: str) -> None:
+    """`Stage` starts forks of a process that has imported them."""
+    done = subprocess.run([TOOLS / tool, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tool}, version {oko.__version__}\n", "")
+
+
+NEVER = {"scapy", "os_ken", "hypothesis", "rich"}
+"""Modules that no command imports before it knows that it needs them."""
+ATTACHING = {"oko.attached", "ovs", "prometheus_client"}
+OKOD = ATTACHING | {"pydantic", "oko.switch.bridge", "oko.openflow.session"}
+SWITCH = OKOD | {"asyncio", "elftools", "pyroute2", "oko.compiler", "oko.kernel", "oko.replay", "verifier.check"}
+OPENFLOW = {"ofext", "oko.cli.client"}
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        *((f"oko.cli.{name}", SWITCH) for name in ("main", "load", "bridge", "event", "flow", "group", "image", "map")),
+        *((f"oko.cli.{name}", SWITCH) for name in ("meter", "observer", "p0f", "program")),
+        *((f"oko.cli.{name}", OKOD | OPENFLOW) for name in ("author", "replay", "verify")),
+        ("oko.cli.trace", {"oko.daemon", "prometheus_client"}),
+        ("oko.cli.okod", ATTACHING | {"oko.replay", "verifier.check"}),
+        ("oko.daemon.serving", {"oko.attached", "ovs", "oko.replay"}),
+    ],
+)
+def test_what_is_not_imported(module: str, unneeded: set[str]) -> None:
+    """Commands start without what only others need; each imports by itself what it does need."""
+    script = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not (NEVER | unneeded) & set(done.stdout.split())

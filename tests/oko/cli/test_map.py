@@ -14,7 +14,7 @@ from oko.cli.map import _described as described
 from oko.cli.map import _entries as entries_of
 from oko.kernel.cpus import possible_cpus
 from tests.oko.cli.conftest import load
-from tests.oko.conftest import Compile, counting  # noqa: F401
+from tests.oko.conftest import Compile
 from tests.stage import BRIDGE, FIREWALL, Stage
 
 pytestmark = pytest.mark.needs_bpf
@@ -24,7 +24,7 @@ ZERO = "{gateway: 0.0.0.0, port: 0, enabled: false, mac: 00:00:00:00:00:00, colo
 
 
 @pytest.fixture
-def maps(switch: Stage, tmp_path: Path, counting: Compile) -> Stage:  # noqa: F811
+def maps(switch: Stage, tmp_path: Path, counting: Compile) -> Stage:
     """The bridge with tests/oko/counting.c as program 1."""
     path = tmp_path / "counting.o"
     path.write_bytes(counting())

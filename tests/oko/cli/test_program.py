@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bpf_programs.harness import build_test_object
-from tests.oko.conftest import Compile, counting  # noqa: F401
+from tests.oko.conftest import Compile
 from tests.stage import BRIDGE, FIREWALL, Stage
 
 pytestmark = pytest.mark.needs_bpf
@@ -41,7 +41,7 @@ def test_unload_in_use(firewall: Stage) -> None:
     assert firewall.output("oko", "flow", "list", BRIDGE) == ""
 
 
-def test_reload_and_fresh_maps(switch: Stage, tmp_path: Path, counting: Compile) -> None:  # noqa: F811
+def test_reload_and_fresh_maps(switch: Stage, tmp_path: Path, counting: Compile) -> None:
     path = tmp_path / "counting.o"
     path.write_bytes(counting())
     switch.output("oko-load", BRIDGE, "1", path)

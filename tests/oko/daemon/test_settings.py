@@ -178,11 +178,11 @@ def test_who_reads(said: dict[str, Any], reads: bool) -> None:
 
 
 def test_every_fault_is_in_the_details(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="bridge: is missing") as caught:
+    with pytest.raises(SettingsError, match="a: there is no such setting") as caught:
         read_settings(written(tmp_path, "a = 1\nb = 1"), {})
     assert [line.partition(": ")[2] for line in caught.value.details.splitlines()] == [
-        "a: there is no such setting",
         "b: there is no such setting",
+        "bridge: is missing",
     ]
 
 
