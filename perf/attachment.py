@@ -47,7 +47,9 @@ def attached(
             with Client.connect(bridge, okod.rundir) as client:
                 if program is not None:
                     _load(client, program, entries)
-                for refusal in client.send_all([write_flow_mod(parse_flow_mod(rule, normal=True)) for rule in rules]):
+                for refusal in client.send_all(
+                    [write_flow_mod(parse_flow_mod(rule, open_vswitch=True)) for rule in rules]
+                ):
                     if refusal is not None:
                         raise refusal
             yield okod

@@ -35,7 +35,9 @@ def flow() -> None:
 @files_option
 @click.pass_obj
 def add(invocation: Invocation, bridge: str, flows: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Add flows: 'priority=10,tcp,tp_dst=80,filter_prog=1 actions=output:2'. A FLOW or FILE of - is the standard input.
+    """Add flows.
+
+    Such as: 'priority=10,tcp,tp_dst=80,filter_prog=1 actions=output:2'. A FLOW or FILE of - is the standard input.
 
     All are read before the first is sent. Each takes effect whole or not at all; one that is refused leaves the others.
     """
@@ -74,7 +76,10 @@ def delete(invocation: Invocation, bridge: str, selection: str, strict: bool) ->
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, bridge: str, selection: str, as_json: bool) -> None:
-    """Print the flows that SELECTION covers, all without one, with what they have counted."""
+    """Print the flows that SELECTION covers, all without one.
+
+    Each with what it has counted.
+    """
     with invocation.connect(bridge) as client:
         # A bridge of Open vSwitch's tells of filter rules only to those who ask for it.
         client.command(FilterRulesShow())
@@ -107,13 +112,13 @@ def rule_of(entry: FlowStats) -> Rule:
         match=entry.match,
         instructions=entry.instructions,
     )
-    return read_flow_mod(message).rule
+    return read_flow_mod(message, open_vswitch=True).rule
 
 
 def _change(
     invocation: Invocation, bridge: str, command: Command, flows: tuple[str, ...], files: tuple[Path, ...]
 ) -> None:
-    mods = gather(partial(parse_flow_mod, command=command, normal=True), flows, files)
+    mods = gather(partial(parse_flow_mod, command=command, open_vswitch=True), flows, files)
     send(invocation, bridge, "flows", mods, write_flow_mod, lambda mod: print_rule(mod.rule))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,8 +13,18 @@ from typing import Final, cast
 import click
 
 from ofext.constants import PortState as WirePortState
-from ofext.extension import ProgramListReply, ProgramListRequest
-from ofext.multipart import PortDescReply, PortDescRequest
+from ofext.extension import (
+    AttachmentFlag,
+    AttachmentReply,
+    AttachmentRequest,
+    Concern,
+    FilterRulesShow,
+    ProgramListReply,
+    ProgramListRequest,
+)
+from ofext.multipart import FlowStats, Port, PortDescReply, PortDescRequest
+from oko.attached.filter_table import key_of
+from oko.attached.picture import Picture, Question, ask, continued, passed, picture
 from oko.cli.client import Client
 from oko.cli.entry import Invocation, client_options
 from oko.cli.flow import flows_of, rule_of
@@ -23,17 +34,21 @@ from oko.cli.observer import observers_of
 from oko.cli.offline import ProgramFiles, program_option, read_programs, read_tables, tables_options
 from oko.errors import CaptureError, LimitExceeded, OkoError, PortError, UnknownProgram
 from oko.flow.action import MAX_PORT, Group
+from oko.flow.attachment import Attachment
 from oko.flow.group import GroupSpec
 from oko.flow.headers import parse
 from oko.flow.port import PortState
+from oko.flow.rule import Rule
 from oko.flow.tables import Tables
-from oko.flow.trace import Event
+from oko.flow.text import print_rule
+from oko.flow.trace import Event, Won
 from oko.kernel.features import can_load_bpf
 from oko.replay.capture import Capture
 from oko.replay.engine import LONGEST, SHORTEST, Decided, KernelEngine, ReferenceEngine, usual
 from oko.replay.replay import make_tables, port_of, ports_of, whole
 from oko.replay.trace import explain, headers_of, outcome
 from oko.switch.objects import read_runtime
+from oko.switch.rundir import RunDirectory
 from verifier.program import Program
 
 MOST: Final = 50
@@ -57,6 +72,20 @@ class _Scene:
     tables: Tables
     ports: Mapping[int, PortState]
     programs: Mapping[int, Program]
+    attached: _Attached | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """What is known of a bridge of Open vSwitch's. `suspended` are filter rules, as Picture.subject has them, with
+    reasons, `without_xdp` numbers of ports; `trouble` is why nothing is continued, empty if it is."""
+
+    bridge: str
+    picture: Picture
+    suspended: Mapping[str, str]
+    without_xdp: Collection[int]
+    trouble: str
+    ask: Callable[[Question], str]
 
 
 @click.command()
@@ -88,11 +117,13 @@ def trace(
     number: int | None,
     everything: bool,
 ) -> None:
-    """Tell of one packet, rule by rule and program by program, why it goes where it goes.
+    """Tell why a packet goes where it goes, rule by rule.
 
     The packet is FRAME, hexadecimal from the destination address on, or comes from a capture. The rules are those that
     BRIDGE has now, or those of files. The reference switch decides, and beside it the image in the kernel: both begin
     with empty maps and full meters.
+
+    On a bridge of Open vSwitch's, what becomes of a packet that is left to it is asked of ovs-vswitchd (ofproto/trace).
     """
     bridge, frame = _words(words, flows, pcap, number, in_port)
     loaded = read_programs(programs)
@@ -100,7 +131,7 @@ def trace(
         if groups or meters or observers:
             raise click.UsageError("a BRIDGE has its own groups, meters and observers: leave the files out")
         with invocation.connect(bridge) as client:
-            scene = _running(client, bridge, loaded)
+            scene = _running(client, bridge, loaded, invocation.rundir)
     else:
         tables = read_tables(flows, groups, meters, observers, loaded)
         scene = _Scene(tables, usual(ports_of(tables, in_port)), loaded)
@@ -154,10 +185,16 @@ def _arrivals(pcap: Path, number: int, in_port: int | None) -> list[_Arrival]:
     return arrivals
 
 
-def _running(client: Client, bridge: str, programs: Mapping[int, Program]) -> _Scene:
+def _running(client: Client, bridge: str, programs: Mapping[int, Program], rundir: RunDirectory) -> _Scene:
     """What a bridge decides by. Raises UnknownProgram if an object is missing that flows or observers name."""
     running = {entry.program: entry for entry in cast(ProgramListReply, client.report(ProgramListRequest())).entries}
-    rules = [rule_of(entry) for entry in flows_of(client)]
+    attachment = cast(AttachmentReply, client.report(AttachmentRequest()))
+    described = cast(PortDescReply, client.report(PortDescRequest())).entries
+    attached = None
+    if attachment.flags & AttachmentFlag.ATTACHED:
+        client.command(FilterRulesShow())
+        attached = _attached(attachment, described, flows_of(client, "table=0"), bridge, rundir)
+    rules = attached.picture.rules if attached else [rule_of(entry) for entry in flows_of(client)]
     observers = observers_of(client)
     named = {match.program for match in (*(rule.match for rule in rules), *(found.match for found in observers))}
     missing = sorted(number for number in named if number is not None and number not in programs)
@@ -171,10 +208,30 @@ def _running(client: Client, bridge: str, programs: Mapping[int, Program]) -> _S
     for number, program in programs.items():
         if number in running and running[number].digest.hex() != program.digest:
             click.echo(f"oko: program {number} of {bridge} came from another file than this one", err=True)
-    described = cast(PortDescReply, client.report(PortDescRequest())).entries
-    ports = {port.port_no: PortState(live=not port.state & WirePortState.LINK_DOWN) for port in described}
-    tables = make_tables(rules, programs, _needed_first(groups_of(client)), meters_of(client), observers)
-    return _Scene(tables, ports, programs)
+    states = {port.port_no: PortState(live=not port.state & WirePortState.LINK_DOWN) for port in described}
+    if attached is None:
+        tables = make_tables(rules, programs, _needed_first(groups_of(client)), meters_of(client), observers)
+        return _Scene(tables, states, programs)
+    inside = {port: state for port, state in states.items() if port not in attached.without_xdp}
+    return _Scene(make_tables(rules, programs, observers=observers), inside, programs, attached)
+
+
+def _attached(
+    attachment: AttachmentReply, ports: Iterable[Port], flows: Iterable[FlowStats], bridge: str, rundir: RunDirectory
+) -> _Attached:
+    concerns: dict[Concern, dict[str, str]] = {kind: {} for kind in Concern}
+    for entry in attachment.entries:
+        concerns[Concern(entry.kind)][entry.subject] = entry.reason
+    numbers = {port.port_no: port.name for port in ports}
+    without = {number for number, name in numbers.items() if number > MAX_PORT or name in concerns[Concern.PORT]}
+    return _Attached(
+        bridge,
+        picture(flows, numbers.keys() - without),
+        concerns[Concern.FLOW],
+        without,
+        "; ".join(concerns[Concern.BRIDGE].values()),
+        lambda question: asyncio.run(ask(rundir, bridge, question)),
+    )
 
 
 def _needed_first(groups: Iterable[GroupSpec]) -> Iterator[GroupSpec]:
@@ -196,14 +253,20 @@ def _needed_first(groups: Iterable[GroupSpec]) -> Iterator[GroupSpec]:
 
 def _told(scene: _Scene, before: Iterable[_Arrival], last: _Arrival, most: int | None) -> Iterator[str]:
     """The story of the packet `last`, behind those `before` it."""
+    attached = scene.attached
+    if attached is not None and last.in_port in attached.without_xdp:
+        yield f"port {last.in_port} has no XDP: Open vSwitch decides all packets that come in there"
+        yield from _answered(attached, passed(attached.bridge, last.in_port, last.frame))
+        return
     if last.in_port not in scene.ports:
         raise PortError(f"there is no port {last.in_port}: the ports are {', '.join(map(str, scene.ports)) or 'none'}")
-    engine = ReferenceEngine(scene.tables, scene.programs, scene.ports, read_runtime())
+    there = None if attached is None else Attachment()
+    engine = ReferenceEngine(scene.tables, scene.programs, scene.ports, read_runtime(), there)
     with contextlib.ExitStack() as stack:
         reason = can_load_bpf()
         kernel = None
         if reason is None:
-            kernel = stack.enter_context(KernelEngine(scene.tables, scene.programs, scene.ports, read_runtime()))
+            kernel = stack.enter_context(KernelEngine(scene.tables, scene.programs, scene.ports, read_runtime(), there))
         for arrival in before:
             if SHORTEST <= len(arrival.frame) <= LONGEST and arrival.in_port in scene.ports:
                 for each in (engine, kernel):
@@ -214,12 +277,50 @@ def _told(scene: _Scene, before: Iterable[_Arrival], last: _Arrival, most: int |
         decided = engine.decide(last.frame, last.in_port, last.now)
         headers = parse(last.frame, last.in_port)
         yield f"{len(last.frame)} bytes: {headers_of(headers) if headers else 'a runt'}"
-        yield from explain(events, scene.tables, {n: program.name for n, program in scene.programs.items()}, most)
-        yield from outcome(decided)
+        names = {number: program.name for number, program in scene.programs.items()}
+        write = print_rule if attached is None else attached.picture.text
+        yield from explain(events, scene.tables, names, most, write)
+        if attached is None or decided.left is None:
+            yield from outcome(decided)
         if kernel is None:
             yield f"the image in the kernel was not asked: {reason}"
         elif len(last.frame) >= SHORTEST:
             yield from _compared(kernel.decide(last.frame, last.in_port, last.now), decided, kernel, engine, scene)
+    if attached is not None and decided.left is not None:
+        won = [event.entry.rule for event in events if isinstance(event, Won)]
+        yield from _left(attached, last, won[0] if won else None)
+
+
+def _left(attached: _Attached, arrival: _Arrival, winner: Rule | None) -> Iterator[str]:
+    """What becomes of a packet that XDP leaves to Open vSwitch, because of the rule `winner` of the image."""
+    bridge, in_port, frame = attached.bridge, arrival.in_port, arrival.frame
+    if winner is None or winner.match.program is None:
+        why = "no filter rule matches" if winner is None else f"{attached.picture.text(winner)} stands above"
+        yield f"passed to Open vSwitch as it came: {why}"
+        yield from _answered(attached, passed(bridge, in_port, frame))
+        return
+    reason = attached.suspended.get(attached.picture.subject(winner)) or attached.trouble
+    if reason:
+        yield f"not continued now: {reason}"
+        yield "dropped, or with --fail open left to the plain rules:"
+        yield from _answered(attached, passed(bridge, in_port, frame))
+        return
+    instructions = attached.picture.given[key_of(winner)]
+    question = None if instructions is None else continued(bridge, in_port, frame, instructions)
+    if question is None:
+        yield "continued by Open vSwitch, which can be asked about actions only: see 'ovs-ofctl dump-flows'"
+        return
+    yield f"continued by Open vSwitch: {attached.picture.text(winner)}"
+    yield from _answered(attached, question)
+
+
+def _answered(attached: _Attached, question: Question) -> Iterator[str]:
+    """A question, and the answer if ovs-vswitchd can be reached from here."""
+    yield f"{question}"
+    try:
+        yield from (f"  {line}".rstrip() for line in attached.ask(question).splitlines())
+    except OkoError as error:
+        yield f"  (run this where Open vSwitch runs: {error})"
 
 
 def _compared(

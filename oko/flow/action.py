@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from oko.flow.fields import Field
+from oko.flow.nicira_action import NiciraAction
 
 MAX_PORT: Final = 0xFFFFFF00
 """OFPP_MAX: the highest number of a physical port (OpenFlow 1.3.5, 7.2.1)."""
@@ -158,6 +159,7 @@ Action = (
     | CopyTtlIn
     | Pass
     | Continue
+    | NiciraAction
 )
 
 SET_ORDER: Final[tuple[type[Action], ...]] = (

@@ -7,6 +7,7 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from oko.errors import BadAction, BadInstruction, BadMatch
+from oko.flow import nicira_field, nicira_text
 from oko.flow.action import (
     CONTROLLER,
     INSTRUCTION_ORDER,
@@ -40,6 +41,8 @@ from oko.flow.action import (
 from oko.flow.consistency import TAGGED, VLAN_TPIDS, Known, in_order
 from oko.flow.fields import BY_NAME, VLAN_PRESENT, Field
 from oko.flow.match_text import DL_VLAN, NW_TOS, SPELLINGS, is_unsupported_field
+from oko.flow.nicira_action import OutputTo
+from oko.flow.nicira_field_text import is_field, read_part
 from oko.flow.value import read_value, write_value
 from oko.flow.words import Word, advice, names, read_number, read_port, read_words, write_hex, write_port
 
@@ -48,24 +51,13 @@ _METADATA: Final = BY_NAME["metadata"]
 _UNSUPPORTED_PORTS: Final = ("ANY",)
 
 _UNSUPPORTED: Final = names(
-    "resubmit ct ct_clear nat load move push pop set_queue pop_queue enqueue set_tunnel set_tunnel64 learn note "
-    "multipath bundle bundle_load conjunction clone encap decap check_pkt_larger delete_field fin_timeout sample exit "
-    "output_trunc dec_nsh_ttl debug_recirc"
+    "nat set_queue pop_queue enqueue multipath bundle bundle_load conjunction clone encap decap check_pkt_larger "
+    "delete_field fin_timeout sample output_trunc dec_nsh_ttl debug_recirc"
 )
-"""Actions of ovs-ofctl that this switch cannot do."""
+"""Actions of ovs-ofctl that have no words here."""
 
-_SET_NAMES: Final = {
-    "ipv4_src": "ip_src",
-    "ipv4_dst": "ip_dst",
-    "ip_ecn": "nw_ecn",
-    "icmpv4_type": "icmp_type",
-    "icmpv4_code": "icmp_code",
-    "ipv6_flabel": "ipv6_label",
-    "ipv6_nd_target": "nd_target",
-    "ipv6_nd_sll": "nd_sll",
-    "ipv6_nd_tll": "nd_tll",
-}
-"""What ovs-ofctl calls a field in a set_field, where it is not the field's name."""
+_SET_NAMES: Final = {each.field.name: each.word for each in nicira_field.FIELDS}
+"""What ovs-ofctl calls a field in a set_field."""
 
 _Reader = Callable[[str, str, Known], Iterable[Action]]
 """Key, value (empty if there is none), and what is known of the packet → actions."""
@@ -124,19 +116,25 @@ def _read_action(key: str, value: str, known: Known) -> Iterable[Action]:
     reader = _ACTIONS.get(key)
     if reader is not None:
         return reader(key, value, known)
+    if key in nicira_text.ACTIONS:
+        return nicira_text.ACTIONS[key].read(key, value)
     if not value and (key.isdecimal() or key.upper() in RESERVED_PORTS):
         return (_output(key),)
     if key.upper() == "CONTROLLER":
         return (_read_controller(key, value),)
     if key in _UNSUPPORTED:
         raise BadAction(f"{key} is an action that this switch does not support", reason="bad-type")
-    raise BadAction(
-        f"unknown action {key!r}: {advice(key, _ACTIONS, 'docs/flow-syntax.md has the list', 1)}", reason="bad-type"
-    )
+    hint = advice(key, (*_ACTIONS, *nicira_text.ACTIONS), "docs/flow-syntax.md has the list", 1)
+    raise BadAction(f"unknown action {key!r}: {hint}", reason="bad-type")
 
 
 def _number(key: str, value: str, bits: int) -> int:
     return read_number(key, value, bits, BadAction, "bad-argument")
+
+
+def _read_output(key: str, value: str, known: Known) -> Iterable[Action]:
+    is_part = value.upper() not in RESERVED_PORTS and is_field(value.partition("[")[0])
+    return (OutputTo(read_part(key, value)) if is_part else _output(value),)
 
 
 def _output(text: str) -> Output:
@@ -221,6 +219,8 @@ def _read_set_field(key: str, text: str, known: Known) -> Iterable[Action]:
         return (_TTL_ACTIONS[name](_number(name, value, 8)),)
     if name == NW_TOS:
         return _sets_tos(name, value, known)
+    if name in nicira_field.SET_FIELDS:
+        return nicira_text.read_set(name, value)
     if name not in SPELLINGS or name == DL_VLAN:
         if is_unsupported_field(name) or name == DL_VLAN:
             raise BadAction(f"{key}: {name} is a field that this switch cannot set", reason="bad-set-type")
@@ -276,7 +276,7 @@ _INSTRUCTIONS: Final[dict[str, Callable[[str, str, Known], Instruction]]] = {
 }
 
 _ACTIONS: Final[dict[str, _Reader]] = {
-    "output": lambda key, value, known: (_output(value),),
+    "output": _read_output,
     "group": lambda key, value, known: (Group(read_number(key, value, 32, BadAction, "bad-out-group")),),
     "set_field": _read_set_field,
     "push_vlan": _with_number(PushVlan, 16),
@@ -357,3 +357,5 @@ def _write_action(action: Action) -> str:
             return "pass"
         case Continue(shim_id):
             return f"continue:{shim_id}"
+        case _:
+            return nicira_text.write_action(action)

@@ -55,10 +55,10 @@ def parse_rule(text: str) -> Rule:
     return mod.rule
 
 
-def parse_flow_mod(text: str, command: Command = Command.ADD, *, normal: bool = False) -> FlowMod:
+def parse_flow_mod(text: str, command: Command = Command.ADD, *, open_vswitch: bool = False) -> FlowMod:
     """The add or modify that `text` describes, as for add-flow and mod-flows. A modify may have
-    cookie=VALUE/MASK, which selects the rules to modify. `normal`: outputs may be to NORMAL, which Open vSwitch has.
-    Raises FlowErrors."""
+    cookie=VALUE/MASK, which selects the rules to modify. `open_vswitch`: it is for a switch that may be Open vSwitch,
+    and may say what only that does. Raises FlowErrors."""
     found = _ACTIONS.search(text)
     if found is None:
         raise BadAction("no actions: end the rule with actions=…, or actions=drop")
@@ -82,7 +82,7 @@ def parse_flow_mod(text: str, command: Command = Command.ADD, *, normal: bool = 
         hard_timeout=head.numbers.get("hard_timeout", 0),
         send_removed="send_flow_rem" in head.given,
     )
-    check_rule(rule, normal=normal)
+    check_rule(rule, open_vswitch=open_vswitch)
     return FlowMod(
         command,
         rule,

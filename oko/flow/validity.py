@@ -38,6 +38,8 @@ from oko.flow.action import (
 )
 from oko.flow.group import GroupSpec, GroupType
 from oko.flow.meter import BAND_LIMIT, MeterSpec
+from oko.flow.nicira_action import NiciraAction, Set
+from oko.flow.nicira_text import write_action
 from oko.flow.rule import Rule
 from oko.flow.shim import IDS
 
@@ -62,15 +64,16 @@ def check_table(table: int) -> None:
         raise BadFlowMod(f"table {table} does not exist: this switch has 0–{LAST_TABLE}", reason="bad-table-id")
 
 
-def check_rule(rule: Rule, *, normal: bool = False) -> None:
-    """The table, instructions and actions of a rule (OpenFlow 1.3.5, 6.4), which may output to NORMAL if it is for a
-    switch that may be Open vSwitch. Raises BadFlowMod, BadInstruction, BadAction."""
+def check_rule(rule: Rule, *, open_vswitch: bool = False) -> None:
+    """The table, instructions and actions of a rule (OpenFlow 1.3.5, 6.4), which may output to NORMAL and have actions
+    of Open vSwitch's own if it is for a switch that may be `open_vswitch`. Raises BadFlowMod, BadInstruction,
+    BadAction."""
     check_table(rule.table)
-    _check_instructions(rule.table, rule.instructions, normal)
+    _check_instructions(rule.table, rule.instructions, open_vswitch)
 
 
 @lru_cache(maxsize=1 << 12)
-def _check_instructions(table: int, instructions: tuple[Instruction, ...], normal: bool) -> None:
+def _check_instructions(table: int, instructions: tuple[Instruction, ...], open_vswitch: bool) -> None:
     """What is right is remembered: many rules do the same."""
     ranks = [_INSTRUCTION_RANK[type(instruction)] for instruction in instructions]
     if any(rank >= following for rank, following in pairwise(ranks)):
@@ -94,16 +97,16 @@ def _check_instructions(table: int, instructions: tuple[Instruction, ...], norma
                     f"metadata mask {instruction.mask:#x} exceeds 64 bits", reason="unsup-metadata-mask"
                 )
         if isinstance(instruction, ApplyActions | WriteActions) and not _leaves(instructions):
-            check_action_list(instruction.actions, normal=normal)
+            check_action_list(instruction.actions, open_vswitch=open_vswitch)
 
 
-def check_action_list(actions: Iterable[Action], *, packet_out: bool = False, normal: bool = False) -> None:
-    """Actions of a rule or bucket, or of a packet-out, which alone may output to TABLE; and to NORMAL, where that is
-    known. Raises BadAction."""
+def check_action_list(actions: Iterable[Action], *, packet_out: bool = False, open_vswitch: bool = False) -> None:
+    """Actions of a rule or bucket, or of a packet-out, which alone may output to TABLE; for a switch that may be
+    `open_vswitch`, what only that does, too. Raises BadAction."""
     for action in actions:
         match action:
             case Output(port) if port == NORMAL:
-                if not normal:
+                if not open_vswitch:
                     raise BadAction(
                         "output to NORMAL: only a bridge of Open vSwitch's has it: name a port", reason="bad-out-port"
                     )
@@ -125,6 +128,11 @@ def check_action_list(actions: Iterable[Action], *, packet_out: bool = False, no
                 _check_argument("a TTL of", ttl, 0 <= ttl <= 0xFF, "0x0–0xff")
             case Pass() | Continue():
                 raise BadAction("what leaves a packet to Open vSwitch is all that a rule does", reason="bad-type")
+            case _ if isinstance(action, NiciraAction) and not open_vswitch:
+                raise BadAction(
+                    f"{write_action(action)}: only a bridge of Open vSwitch's does that",
+                    reason="bad-set-type" if isinstance(action, Set) else "bad-experimenter",
+                )
             case _:
                 pass
 

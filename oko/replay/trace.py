@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from oko.flow.action import (
     ApplyActions,
     ClearActions,
+    Continue,
     GotoTable,
     Instruction,
     Meter,
+    Pass,
     WriteActions,
     WriteMetadata,
 )
@@ -21,6 +23,7 @@ from oko.flow.headers import parse
 from oko.flow.match import Condition, Match
 from oko.flow.observer_text import print_observer
 from oko.flow.packet_in import PacketInReason
+from oko.flow.rule import Rule
 from oko.flow.tables import Tables
 from oko.flow.text import print_rule
 from oko.flow.trace import (
@@ -63,10 +66,16 @@ _REASONS = {
 }
 
 
-def explain(events: Iterable[Event], tables: Tables, names: Mapping[int, str], most: int | None) -> Iterator[str]:
+def explain(
+    events: Iterable[Event],
+    tables: Tables,
+    names: Mapping[int, str],
+    most: int | None,
+    write: Callable[[Rule], str] = print_rule,
+) -> Iterator[str]:
     """The story that the events tell, line by line. They are of one packet, and of these tables. `names` are those of
-    the programs; of rules that do not match, at most `most` are told in a table (None: all)."""
-    return _Story(tables, names, most).lines(events)
+    the programs; of rules that do not match, at most `most` are told in a table (None: all), as `write` has them."""
+    return _Story(tables, names, most, write).lines(events)
 
 
 def headers_of(headers: Mapping[str, int]) -> str:
@@ -90,10 +99,13 @@ def outcome(decided: Decided) -> Iterator[str]:
 
 
 class _Story:
-    def __init__(self, tables: Tables, names: Mapping[int, str], most: int | None) -> None:
+    def __init__(
+        self, tables: Tables, names: Mapping[int, str], most: int | None, write: Callable[[Rule], str]
+    ) -> None:
         self._tables = tables
         self._names = names
         self._most = most
+        self._write = write
         self._entered: Entered | None = None
         self._asked: list[Asked] = []
         self._depth = 0
@@ -111,7 +123,7 @@ class _Story:
                 self._asked.append(event)
             case Won(entry):
                 yield from self._lookup(entry.rule.table, entry.rank)
-                yield self._line(f"wins   {print_rule(entry.rule)}")
+                yield self._line(f"wins   {self._write(entry.rule)}")
                 self._depth = 2
             case Lost(Drop.MISS) if self._entered is not None:
                 yield from self._lookup(self._entered.table, None)
@@ -173,7 +185,7 @@ class _Story:
                 break
             answer = self._answer(entry.rule.match, headers, asked)
             if self._most is None or index < self._most:
-                yield self._line(f"not    {print_rule(entry.rule)}: {answer}")
+                yield self._line(f"not    {self._write(entry.rule)}: {answer}")
             else:
                 untold += 1
         if untold:
@@ -201,6 +213,10 @@ def _instruction(instruction: Instruction) -> str:
     match instruction:
         case Meter(number):
             return f"meter:{number}"
+        case ApplyActions((Pass(),)):
+            return "passes the packet as it came"
+        case ApplyActions((Continue(),)):
+            return "lets Open vSwitch continue with the packet"
         case ApplyActions(actions):
             return f"applies {write_actions(actions)}"
         case ClearActions():

@@ -11,6 +11,8 @@ from oko.errors import BadAction, BadInstruction
 from oko.flow import action as flow
 from oko.flow.action import Action, Instruction
 from oko.flow.consistency import in_order
+from oko.flow.nicira_action import NiciraAction
+from oko.wire import nicira
 from oko.wire.match import read_set_field, write_set_field
 
 _ACTIONS: Final[dict[type[Action], type[wire.Action]]] = {
@@ -40,9 +42,9 @@ def write_actions(actions: Iterable[Action]) -> tuple[wire.Action, ...]:
     return tuple(_write_action(action) for action in actions)
 
 
-def read_actions(actions: Iterable[wire.Action]) -> tuple[Action, ...]:
-    """An action list. Raises BadAction for what this switch does not do."""
-    return tuple(_read_action(action) for action in actions)
+def read_actions(actions: Iterable[wire.Action], *, open_vswitch: bool = False) -> tuple[Action, ...]:
+    """An action list, of a switch that may be `open_vswitch`. Raises BadAction for what the switch does not do."""
+    return tuple(_read_action(action, open_vswitch) for action in actions)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -51,16 +53,18 @@ def write_instructions(instructions: tuple[Instruction, ...]) -> tuple[wire.Inst
     return tuple(_write_instruction(instruction) for instruction in instructions)
 
 
-def read_instructions(instructions: Iterable[wire.Instruction]) -> tuple[Instruction, ...]:
-    """The instructions of a rule, in the order in which they are carried out, whatever the order on the wire. Raises
-    BadInstruction and BadAction for what this switch does not do."""
-    return _read_instructions(tuple(instructions))
+def read_instructions(
+    instructions: Iterable[wire.Instruction], *, open_vswitch: bool = False
+) -> tuple[Instruction, ...]:
+    """The instructions of a rule, in the order in which they are carried out, whatever the order on the wire, of a
+    switch that may be `open_vswitch`. Raises BadInstruction and BadAction for what the switch does not do."""
+    return _read_instructions(tuple(instructions), open_vswitch)
 
 
 @lru_cache(maxsize=1 << 12)
-def _read_instructions(instructions: tuple[wire.Instruction, ...]) -> tuple[Instruction, ...]:
+def _read_instructions(instructions: tuple[wire.Instruction, ...], open_vswitch: bool) -> tuple[Instruction, ...]:
     """What is right is remembered: many rules do the same."""
-    return in_order(_read_instruction(instruction) for instruction in instructions)
+    return in_order(_read_instruction(instruction, open_vswitch) for instruction in instructions)
 
 
 def _write_action(action: Action) -> wire.Action:
@@ -69,24 +73,26 @@ def _write_action(action: Action) -> wire.Action:
             return wire.Output(port, max_len)
         case flow.SetField():
             return wire.SetField(write_set_field(action))
+        case _ if isinstance(action, NiciraAction):
+            return nicira.write_action(action)
         case _:
             return cast(wire.Action, _rebuilt(action, _ACTIONS[type(action)]))
 
 
-def _read_action(action: wire.Action) -> Action:
+def _read_action(action: wire.Action, open_vswitch: bool) -> Action:
     match action:
         case wire.Output(port, max_len):
             if not port:
                 raise BadAction("output to port 0: ports are numbered from 1", reason="bad-out-port")
             return flow.Output(port, max_len)
         case wire.SetField(field):
-            return read_set_field(field)
+            return (nicira.read_set(field) if open_vswitch else None) or read_set_field(field)
         case wire.SetQueue():
             raise BadAction("set_queue is not supported: ports have no queues", reason="bad-queue")
         case wire.ExperimenterAction():
-            raise BadAction(
-                f"an action of experimenter {action.experimenter:#x} is not supported", reason="bad-experimenter"
-            )
+            if not open_vswitch:
+                raise nicira.not_supported(action)
+            return nicira.read_action(action)
         case _:
             kind = _ACTIONS_READ.get(type(action))
             if kind is None:
@@ -110,16 +116,16 @@ def _write_instruction(instruction: Instruction) -> wire.Instruction:
             return wire.GotoTable(table)
 
 
-def _read_instruction(instruction: wire.Instruction) -> Instruction:
+def _read_instruction(instruction: wire.Instruction, open_vswitch: bool) -> Instruction:
     match instruction:
         case wire.Meter(number):
             return flow.Meter(number)
         case wire.ApplyActions(actions):
-            return flow.ApplyActions(read_actions(actions))
+            return flow.ApplyActions(read_actions(actions, open_vswitch=open_vswitch))
         case wire.ClearActions():
             return flow.ClearActions()
         case wire.WriteActions(actions):
-            return flow.WriteActions(read_actions(actions))
+            return flow.WriteActions(read_actions(actions, open_vswitch=open_vswitch))
         case wire.WriteMetadata(value, mask):
             return flow.WriteMetadata(value, mask)
         case wire.GotoTable(table):

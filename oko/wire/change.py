@@ -81,9 +81,10 @@ def write_flow_mod(mod: FlowMod) -> messages.FlowMod:
     )
 
 
-def read_flow_mod(message: messages.FlowMod) -> FlowMod:
-    """What the message asks for. Raises FlowError for what this switch does not do, ProtocolError for a packet in a
-    buffer. Not to count (OFPFF_NO_PKT_COUNTS, OFPFF_NO_BYT_COUNTS) is an allowance that is not taken."""
+def read_flow_mod(message: messages.FlowMod, *, open_vswitch: bool = False) -> FlowMod:
+    """What the message asks for, of a switch that may be `open_vswitch`. Raises FlowError for what the switch does not
+    do, ProtocolError for a packet in a buffer. Not to count (OFPFF_NO_PKT_COUNTS, OFPFF_NO_BYT_COUNTS) is an allowance
+    that is not taken."""
     command = _COMMANDS.get(message.command)
     if command is None:
         raise BadFlowMod(f"command {message.command} is none of a flow_mod's", reason="bad-command")
@@ -96,7 +97,7 @@ def read_flow_mod(message: messages.FlowMod) -> FlowMod:
         raise no_buffer(message.buffer_id)
     rule = Rule(
         read_match(message.match),
-        read_instructions(message.instructions),
+        read_instructions(message.instructions, open_vswitch=open_vswitch),
         message.priority,
         message.table_id,
         message.cookie,

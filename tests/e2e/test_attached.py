@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
 from demo.lab import HOST_INTERFACE, SWITCH, Lab
 from oko.attached import shim
@@ -410,3 +413,135 @@ def test_what_is_not_as_it_should_be_is_shown(attached: Attached) -> None:
     wait_until(lambda: suspended in attached.oko("bridge", "show", BRIDGE))
     attached.directly("--strict del-flows", "priority=20,pkt_mark=1")
     wait_until(lambda: "suspended:" not in attached.oko("bridge", "show", BRIDGE))
+
+
+def datagram(length: int, *, back: bool = False) -> bytes:
+    """A UDP datagram in a frame between hosts 1 and 2, whose IP packet has this length: what the program looks at."""
+    ends = [("02:00:00:00:00:01", "10.0.0.1", 1000), ("02:00:00:00:00:02", "10.0.0.2", 53)]
+    (source, address, port), (destination, other_address, other_port) = reversed(ends) if back else ends
+    headers = (
+        Ether(src=source, dst=destination) / IP(src=address, dst=other_address) / UDP(sport=port, dport=other_port)
+    )
+    return bytes(headers / Raw(bytes(length - 28)))
+
+
+class Taps:
+    """Those of the three hosts."""
+
+    def __init__(self, attached: Attached) -> None:
+        self._taps = {number: Tap(attached.path(f"host{number}")) for number in (1, 2, 3)}
+        self._settle = attached.vswitch.settle
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for tap in self._taps.values():
+            tap.close()
+
+    def arriving(self, packet: bytes, port: int) -> list[int]:
+        """The hosts that a packet reaches, as it is, that the one at this port sends."""
+        self._taps[port].send(packet)
+        found = []
+        # The first fence may be in one batch with the packet, and overtake it.
+        for _ in range(2):
+            fence = FENCED + frame(next(self._numbers), source=9)[6:]
+            self._taps[port].send(fence)
+            found += [number for number, tap in self._taps.items() if packet in tap.until(fence)]
+            self._settle()
+        return found
+
+
+def test_open_vswitch_goes_on_with_its_own_actions(attached: Attached) -> None:
+    """Connections that filter rules begin, rules that they learn, and tables that they lead to."""
+    attached.attach()
+    attached.load_odd()
+    attached.oko(
+        "flow", "add", BRIDGE,
+        "priority=9,udp,filter_prog=1,actions=ct(commit,zone=7,table=1,exec(set_field:5->ct_mark))",
+        "priority=10,arp,filter_prog=1,actions=learn(table=2,eth_type=0x800,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        "output:NXM_OF_IN_PORT[]),load:7->NXM_NX_REG0[0..3],resubmit(,3)",
+        "priority=5,udp,in_port=2,actions=ct(zone=7,table=1)",
+    )  # fmt: skip
+    for rule in (
+        "table=1,ct_state=+new+trk,udp,ct_mark=5,actions=output:2",
+        "table=1,ct_state=+est+trk,udp,actions=output:1",
+        "table=3,reg0=7,actions=output:3",
+    ):
+        attached.vswitch.ofctl("add-flow", BRIDGE, rule)
+    answer = datagram(64, back=True)
+    request = frame(0)[:12] + bytes.fromhex("0806 0001 0801") + frame(0)[18:]
+    with Taps(attached) as taps:
+        assert taps.arriving(answer, 2) == []
+        assert taps.arriving(datagram(64), 1) == []
+        assert taps.arriving(datagram(65), 1) == [2]
+        assert taps.arriving(answer, 2) == [1]
+        assert taps.arriving(request, 1) == [3]
+    learned = attached.oko("flow", "list", BRIDGE, "table=2")
+    assert "ip,dl_dst=02:00:00:00:00:01 actions=output:1" in learned
+    listed = attached.oko("flow", "list", BRIDGE, "table=0")
+    assert "actions=ct(commit,table=1,zone=7,exec(set_field:0x5->ct_mark))" in listed
+    assert "priority=5,udp,in_port=2 actions=ct(table=1,zone=7)" in listed
+
+
+TRACED = {
+    "dropped": (
+        2,
+        datagram(65, back=True),
+        ["wins   priority=9,udp,in_port=2,filter_prog=1 actions=drop", "sent nowhere"],
+        "",
+    ),
+    "sent": (1, frame(1), ["sent to port 3: 60 bytes:"], ""),
+    "continued": (
+        1,
+        datagram(65),
+        ["continued by Open vSwitch: priority=9,udp,in_port=1,filter_prog=1 actions=ct(commit,table=1)"],
+        "ofproto/trace-packet-out br0 in_port=1",
+    ),
+    "plain above": (
+        1,
+        datagram(65)[:12] + bytes.fromhex("0806 0001 0801") + bytes(42),
+        ["passed to Open vSwitch as it came: the plain rule priority=20,arp stands above"],
+        "ofproto/trace br0 in_port=1",
+    ),
+    "none": (
+        1,
+        frame(2),
+        ["passed to Open vSwitch as it came: no filter rule matches"],
+        "ofproto/trace br0 in_port=1",
+    ),
+    "no XDP": (
+        9,
+        frame(1),
+        ["port 9 has no XDP: Open vSwitch decides all packets that come in there"],
+        "ofproto/trace br0 in_port=9",
+    ),
+}
+
+
+def test_a_packet_is_explained(attached: Attached) -> None:
+    """By oko trace: what XDP does with it, and what Open vSwitch says of the rest."""
+    words = ("add-port", BRIDGE, "i9", "--", "set", "interface", "i9", "type=internal", "ofport_request=9")
+    attached.vswitch.vsctl(*words)
+    attached.attach()
+    attached.load_odd()
+    attached.oko(
+        "flow", "add", BRIDGE,
+        "priority=20,arp,actions=output:2",
+        "priority=9,udp,in_port=1,filter_prog=1,actions=ct(commit,table=1)",
+        "priority=9,udp,in_port=2,filter_prog=1,actions=drop",
+        "priority=8,filter_prog=1,actions=output:3",
+        "priority=1,actions=output:2",
+        "table=1,actions=output:2",
+    )  # fmt: skip
+    program = f"1={attached.directory / 'odd.o'}"
+    for in_port, packet, told, asked in TRACED.values():
+        lines = attached.oko("trace", BRIDGE, "--program", program, "--in-port", str(in_port), packet.hex())
+        for each in told:
+            assert each in lines
+        if asked:
+            assert f"ovs-appctl {asked} {packet.hex()}" in lines
+            assert "Datapath actions: " in lines
+        if in_port != 9:
+            assert "the image in the kernel agrees" in lines

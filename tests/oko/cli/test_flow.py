@@ -118,6 +118,8 @@ def test_selection(switch: Stage) -> None:
         pytest.param("filter_prog=0,actions=drop", "filter_prog=0 is no program id", id="program 0"),
         pytest.param("in_port=1", "no actions", id="no actions"),
         pytest.param("actions=normal", "NORMAL", id="reserved port"),
+        pytest.param("ip,actions=ct(commit)", "bad-action/bad-experimenter", id="action of Open vSwitch's"),
+        pytest.param("actions=set_field:1->reg0", "bad-action/bad-set-type", id="field of Open vSwitch's"),
         pytest.param("actions=output:9", "actions=output:9: the switch answered bad-action/bad-out-port", id="port"),
         pytest.param("filter_prog=9,actions=drop", "filter_prog=9 actions=drop: program 9 is not loaded", id="program"),
         pytest.param("table=254,actions=drop", "table 254", id="table"),

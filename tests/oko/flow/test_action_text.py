@@ -35,7 +35,7 @@ from tests.oko.flow.strategies import actions, fitting_actions, instructions
 
 AGREED = {
     "port": ("", "1,output:2,output(3)", "output:1,output:2,output:3"),
-    "reserved ports": ("", "in_port,flood,output:all,LOCAL", "IN_PORT,FLOOD,ALL,LOCAL"),
+    "reserved ports": ("", "in_port,output:in_port,flood,output:all,LOCAL", "IN_PORT,IN_PORT,FLOOD,ALL,LOCAL"),
     "controller": ("", "controller", "CONTROLLER:65535"),
     "controller, all of the packet": ("", "controller:65535", "CONTROLLER:65535"),
     "controller in brackets": ("", "controller()", "CONTROLLER:65535"),
@@ -221,7 +221,7 @@ REFUSED: dict[str, tuple[str, type[FlowError], str, str]] = {
     "output by interface": ("output:eth0", BadAction, "bad-out-port", "'eth0' is no port number"),
     "output without a port": ("output", BadAction, "bad-out-port", "'' is no port number"),
     "output cut short": ("output(port=1,max_len=9)", BadAction, "bad-out-port", "'port=1,max_len=9' is no port number"),
-    "output to a register": ("output:NXM_NX_REG0[]", BadAction, "bad-out-port", "is no port number"),
+    "output to no register": ("output:NXM_NX_RGE0[]", BadAction, "bad-out-port", "is no port number"),
     "output too high": ("output:4294967296", BadAction, "bad-out-port", "port 4294967296 is out of range"),
     "any as an action": ("any", BadAction, "bad-out-port", "output to the reserved port ANY is not supported"),
     "any by number": ("1,output:0xffffffff", BadAction, "bad-out-port", "the reserved port ANY"),
@@ -241,7 +241,12 @@ REFUSED: dict[str, tuple[str, type[FlowError], str, str]] = {
         "match tcp or udp, or write set_field:5->tcp_src",
     ),
     "set_field without a field": ("set_field:5", BadAction, "bad-argument", "not of the form set_field:VALUE->FIELD"),
-    "set_field of ovs": ("set_field:5->reg0", BadAction, "bad-set-type", "reg0 is a field that this switch cannot set"),
+    "set_field of ovs": (
+        "set_field:5->ct_state",
+        BadAction,
+        "bad-set-type",
+        "ct_state is a field that this switch cannot",
+    ),
     "set_field of dl_vlan": ("set_field:5->dl_vlan", BadAction, "bad-set-type", "dl_vlan is a field that this switch"),
     "set_field of nothing": ("set_field:5->tcp_scr", BadAction, "bad-set-type", "did you mean tcp_src"),
     "set_field of some bits": ("set_field:5/3->tcp_src", BadAction, "bad-set-argument", "only be set as a whole"),
@@ -278,12 +283,10 @@ REFUSED: dict[str, tuple[str, type[FlowError], str, str]] = {
     **{
         f"action {word}": (text, BadAction, "bad-type", f"{word} is an action that this switch does not support")
         for word, text in {
-            "resubmit": "resubmit(,1)",
-            "learn": "learn(table=1)",
+            "clone": "clone(1)",
+            "multipath": "multipath(eth_src,50,hrw,12,0,NXM_NX_REG0[0..3])",
             "enqueue": "enqueue:1:2",
-            "load": "load:5->NXM_NX_REG0[]",
             "set_queue": "set_queue:1",
-            "ct": "ct(commit,exec(set_field:1->ct_mark)),1",
         }.items()
     },
 }

@@ -425,7 +425,7 @@ def ovs_tcp_flag(text: str) -> int:
 
 def as_ovs(line: str) -> dict[str, int]:
     """The fields that a line of ``ovs-ofctl parse-pcap`` tells of, as OpenFlow rules see them."""
-    words = dict(re.fullmatch(r"([^=]*)=?(.*)", word).groups() for word in line.split(","))  # type: ignore[union-attr]
+    words = {name: value for name, _, value in (word.partition("=") for word in line.split(","))}
     protocol = next((word for word in words if word in OVS_PROTOCOLS), None)
     eth_type, proto = OVS_PROTOCOLS[protocol] if protocol else (int(words["dl_type"], 16), None)
     key = {"eth_type": eth_type, "ip_proto": proto or 0}

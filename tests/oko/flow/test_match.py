@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -153,9 +154,9 @@ def test_program_and_headers(program: int) -> None:
 
 
 @given(matches(), st.randoms())
-def test_the_order_of_conditions_does_not_matter(match: Match, random: object) -> None:
+def test_the_order_of_conditions_does_not_matter(match: Match, random: Random) -> None:
     shuffled = list(match.conditions)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert Match.of(shuffled) == match
 
 

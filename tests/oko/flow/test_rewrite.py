@@ -25,7 +25,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, LLC, SNAP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet, Raw
 
-from oko.flow.fields import BY_NAME
+from oko.flow.fields import BY_NAME, Field
 from oko.flow.headers import parse
 from oko.flow.rewrite import (
     copy_ttl_in,
@@ -351,12 +351,12 @@ PACKETS = (
 
 @settings(max_examples=300)
 @given(packet=st.sampled_from(PACKETS), field=st.sampled_from(SETTABLE), data=st.data())
-def test_what_was_set_is_read_and_nothing_else_changes(packet: Packet, field: object, data: st.DataObject) -> None:
+def test_what_was_set_is_read_and_nothing_else_changes(packet: Packet, field: Field, data: st.DataObject) -> None:
     """For any field whose prerequisites hold; and writing the old value back restores every byte."""
     frame = bytes(packet)
     before = parse(frame, 1)
     assert before is not None
-    name = field.name  # type: ignore[attr-defined]
+    name = field.name
     wanted = BY_NAME[name]
     for need in wanted.prerequisites:
         mask = BY_NAME[need.field].full if need.mask is None else need.mask

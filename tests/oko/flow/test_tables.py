@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,9 +55,9 @@ def add(text: str, *, check_overlap: bool = False, reset_counts: bool = False) -
     return FlowMod(Command.ADD, parse_rule(text), check_overlap=check_overlap, reset_counts=reset_counts)
 
 
-def modify(text: str, *, strict: bool = False, **fields: int | None) -> FlowMod:
+def modify(text: str, *, strict: bool = False, **fields: Any) -> FlowMod:
     command = Command.MODIFY_STRICT if strict else Command.MODIFY
-    return FlowMod(command, parse_rule(text), **fields)  # type: ignore[arg-type]
+    return FlowMod(command, parse_rule(text), **fields)
 
 
 def printed(tables: Tables) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from ipaddress import IPv6Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -266,6 +269,11 @@ def is_printed_alike(condition: Condition) -> bool:
             return (value, mask) in FRAGMENTS.values()
         case "arp_op":
             return value < 0x100
+        case "ipv6_src" | "ipv6_dst" | "ipv6_nd_target":
+            # It prints other masks than those of prefixes as addresses, and reads a digit that they begin with as a
+            # prefix's length.
+            others = mask ^ (1 << 128) - 1
+            return not others & others + 1 or not str(IPv6Address(mask))[0].isdigit()
         case _:
             return True
 
@@ -428,10 +436,10 @@ def test_the_actions_of_a_packet_out() -> None:
         parse_actions("push_vlan:0x9100")
 
 
-def selection(text: str = "", **changes: object) -> FlowMod:
+def selection(text: str = "", **changes: Any) -> FlowMod:
     """The non-strict delete from all tables of what the match of `text` covers, with `changes`."""
-    mod = {"command": Command.DELETE, "rule": Rule(parse_rule(f"{text} actions=drop").match), "all_tables": True}
-    return FlowMod(**(mod | changes))  # type: ignore[arg-type]
+    mod = FlowMod(Command.DELETE, Rule(parse_rule(f"{text} actions=drop").match), all_tables=True)
+    return replace(mod, **changes)
 
 
 TCP = parse_rule("tcp,tp_dst=80,filter_prog=1,actions=drop").match

@@ -267,8 +267,12 @@ def test_what_an_attached_switch_leaves_to_open_vswitch() -> None:
         engine.decide(frame, in_port, 0)
         stories.append(list(explain(events, tables, {}, None))[-3:])
     assert stories == [
-        ["    applies pass", f"      left to Open vSwitch, {len(QUESTION)} bytes", "  end"],
-        ["    applies continue:7", f"      left to Open vSwitch, {len(NAMES) + SIZE} bytes", "  end"],
+        ["    passes the packet as it came", f"      left to Open vSwitch, {len(QUESTION)} bytes", "  end"],
+        [
+            "    lets Open vSwitch continue with the packet",
+            f"      left to Open vSwitch, {len(NAMES) + SIZE} bytes",
+            "  end",
+        ],
         [
             "  not    priority=2,arp actions=pass: eth_type=0x0800, not 0x0806",
             "  not    priority=1,udp actions=continue:7: ip_proto=6, not 17",

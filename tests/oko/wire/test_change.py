@@ -109,8 +109,8 @@ def group(kind: int = 0, *buckets: WireBucket, command: int = 0) -> messages.Gro
     return messages.GroupMod(command, kind, 1, buckets)
 
 
-def meter(flags: int, *bands: object, command: int = 0) -> messages.MeterMod:
-    return messages.MeterMod(command, flags, 1, bands)  # type: ignore[arg-type]
+def meter(flags: int, *bands: DropBand | DscpRemarkBand, command: int = 0) -> messages.MeterMod:
+    return messages.MeterMod(command, flags, 1, bands)
 
 
 @pytest.mark.parametrize(
