@@ -21,20 +21,27 @@ _KINDS: Final = ("", "", "ip", "udp", "tcp", "dl_type=0x88b6")
 _WITH_PORTS: Final = ("udp", "tcp")
 _TAGS: Final = ("dl_vlan=5", "dl_vlan=6", "dl_vlan=0xffff", "vlan_vid=0x1000/0x1000")
 _PRIORITIES: Final = range(10, 130)
+_LONG: Final = ("idle_timeout=1000", "hard_timeout=2000")
+_SHORT: Final = ((0, 1), (1, 2))
+"""Timeouts that do not come to their end while the run lasts, and those that do: idle and hard, in seconds."""
 _MANY: Final = {(0, False): 14, (0, True): 12, (1, False): 6}
 """Rules by table, and whether with a program, before more of the changes take some away."""
 _SOURCE: Final = "02:00:00:00:01:{:02x}"
+LONGEST_MOMENT: Final = max(hard for _, hard in _SHORT)
+"""The longest of those, s."""
 
 Mod = FlowMod | GroupMod
 
 
 @dataclass(frozen=True, slots=True)
 class AttachedUpdate:
-    """`mods`, one after the other or at one instant if they are to go `together`."""
+    """`mods`, one after the other or at one instant if they are to go `together`. Rules that are added for a moment
+    `expire`: it is to be waited for."""
 
     kind: str
     mods: tuple[Mod, ...]
     together: bool = False
+    expire: bool = False
 
     @property
     def is_filter(self) -> bool:
@@ -73,6 +80,7 @@ class AttachedChanges:
             "add plain": 10,
             "add filter": 10,
             "add to table 1": 3,
+            "add plain for a moment": 4,
             "replace": 8,
             "modify strictly": 10,
             "modify": 6,
@@ -98,6 +106,11 @@ class AttachedChanges:
         match kind:
             case "add plain" | "add filter":
                 return AttachedUpdate(kind, (self._add(tables, 0, programs="filter" in kind),))
+            case "add plain for a moment":
+                mod = self._add(tables, 0, programs=False)
+                idle, hard = random.choice(_SHORT)
+                rule = replace(mod.rule, idle_timeout=idle, hard_timeout=hard)
+                return AttachedUpdate(kind, (replace(mod, rule=rule),), expire=True)
             case "add to table 1":
                 return AttachedUpdate(kind, (self._add(tables, 1, programs=False),))
             case "several plain" | "plain bundle":
@@ -182,6 +195,8 @@ class AttachedChanges:
         head = [f"table={table}", f"priority={priority}", *words]
         if command is Command.ADD:
             head.append(f"cookie={self._random.randint(1, 3)}")
+            if not programs and self._random.random() < 0.3:
+                head.append(self._random.choice(_LONG))
         return parse_flow_mod(f"{','.join(head)},actions={actions}", command)
 
     def _actions(self, table: int, *, is_ip: bool, programs: bool) -> str:
@@ -274,6 +289,7 @@ def as_text(mod: FlowMod) -> tuple[list[str], str]:
     words = [] if mod.all_tables else [f"table={rule.table}"]
     if mod.command is Command.ADD:
         words.append(f"cookie={rule.cookie:#x}")
+        words += [f"idle_timeout={rule.idle_timeout}", f"hard_timeout={rule.hard_timeout}"]
     elif mod.cookie_mask:
         words.append(f"cookie={rule.cookie:#x}/{mod.cookie_mask:#x}")
     if mod.command is Command.ADD or strict:

@@ -5,7 +5,7 @@ switch, whose one table has all of them.
 Changes come through okod's own socket, through its relay, by ovs-ofctl through that, and by ovs-ofctl past Oko. A
 change that Open vSwitch has a part in is in effect when its datapath goes by it, which is later than it says
 (`AttachedSite.settle`); one of filter rules alone, when okod says so. Past Oko there is a window (docs/ovs.md), which
-is measured.
+is measured. There is none when Open vSwitch lets a plain rule go whose time is over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from oko.flow.group import GroupMod
 from oko.flow.rule import Command, FlowMod
 from oko.flow.tables import Tables
 from oko.flow.text import parse_rule, print_rule
-from perf.attached_changes import AttachedChanges, AttachedUpdate, changed_past
+from perf.attached_changes import LONGEST_MOMENT, AttachedChanges, AttachedUpdate, changed_past
 from perf.attached_frames import FENCE_RULE, PORTS, frame
 from perf.attached_judge import Judged, SentFrame, Version, judge
 from perf.attached_site import AttachedSite, attached_site
@@ -39,6 +39,7 @@ _FIRST: Final = 40
 _BURST: Final = 3
 """Frames that are sent one behind the other while rules change."""
 _PAUSE: Final = 0.0005  # seconds between two bursts
+_LONG_PAUSE: Final = 0.003  # and while it takes seconds until something happens
 _WAYS: Final = {"okod": 3, "relay": 3, "ovs-ofctl": 2, "past Oko": 2}
 """By whom a change is made, and how often."""
 _SHOWN: Final = 3
@@ -143,6 +144,7 @@ class _Run:
         self._versions = [Version(Tables(), "no rules")]
         self._certain = 0  # the first version that may still decide packets
         self._window = False
+        self._pause = _PAUSE
         self._stamps = itertools.count()
         self._sent: list[SentFrame] = []
 
@@ -175,6 +177,8 @@ class _Run:
                     self._certain = len(self._versions) - 1
                     self._await(_AFTER)
             self._over()
+            if update.expire:
+                self._expire()
         if _FENCE.rule not in (entry.rule for entry in self._tables):
             self._make(AttachedUpdate("fence", (_FENCE,)), "okod")
             self._over()
@@ -220,6 +224,20 @@ class _Run:
         self._site.catch_up()
         return ended
 
+    def _expire(self) -> None:
+        """Return when the rules are gone that were added for a moment, if they were."""
+        rules = [entry.rule for entry in self._tables if 0 < entry.rule.hard_timeout <= LONGEST_MOMENT]
+        tables = self._tables.copy()
+        for rule in rules:
+            tables.change(FlowMod(Command.DELETE_STRICT, replace(rule, cookie=0)))
+            self._versions.append(Version(tables, f"its time is over: {print_rule(rule)}"))
+        self._pause = _LONG_PAUSE
+        while self._site.rules() & set(map(print_rule, rules)):
+            self._await(_AFTER)
+        self._pause = _PAUSE
+        self._site.catch_up()
+        self._over()
+
     def _over(self) -> None:
         """No packet that comes in from now on is decided by rules as they were before."""
         self._site.settle()
@@ -241,7 +259,7 @@ class _Run:
         ended, random = threading.Event(), Random(self._random.random())
 
         def send() -> None:
-            while not ended.wait(_PAUSE):
+            while not ended.wait(self._pause):
                 for _ in range(_BURST):
                     self._send(random)
 

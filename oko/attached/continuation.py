@@ -68,6 +68,12 @@ def _marked(value: int, mask: int | None = None) -> Oxm:
     return Oxm(_NXM, _REGISTER, value.to_bytes(4, "big"), None if mask is None else mask.to_bytes(4, "big"))
 
 
+UNMARKED: Final = _marked(0, MARKS)
+"""What every packet meets that has no mark."""
+IMPOSSIBLE: Final = _marked(MARKS, MARKS)
+"""What no packet meets: it has both marks."""
+
+
 def _mark(value: int) -> SetField:
     return SetField(_marked(value))
 
@@ -203,3 +209,5 @@ DELETE_ALL: Final = FlowMod(
     cookie=shim.OWN_COOKIE, cookie_mask=shim.OWN_COOKIE, table_id=TABLE_ALL, command=Command.DELETE.value
 )
 """Deletes all of Oko's own rules."""
+DELETE_CONTINUING: Final = replace(DELETE_ALL, cookie_mask=shim.OWN_COOKIE | shim.STAND_IN_COOKIE)
+"""Deletes those that are about shims."""

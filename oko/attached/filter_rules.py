@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from ofext.messages import FlowMod, FlowRemoved
@@ -78,7 +79,10 @@ class FilterRules:
         return Aggregate(total.packets, total.bytes, len(counts))
 
     def cookie_of(self, own: int) -> int:
-        """The cookie of the rule that is continued by an own rule with the cookie `own`; NO_COOKIE if there is none."""
+        """The cookie of the rule that an own rule with the cookie `own` continues or stands in for; NO_COOKIE if there
+        is none."""
+        if (cookie := self._order.stand_ins.cookie_of(own)) is not None:
+            return cookie
         shim_id = id_of(own)
         rule = None if shim_id is None else self._table.continued(shim_id)
         return NO_COOKIE if rule is None else rule.cookie
@@ -89,7 +93,7 @@ class FilterRules:
 
         def tell(event: Event) -> None:
             if isinstance(event, Removed) and event.entry.rule.send_removed:
-                hear(write_removed(event))
+                hear(write_removed(replace(event, reason=self._order.removal_reason(event))))
 
         return self._bridge.listen(tell)
 

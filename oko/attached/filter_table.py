@@ -104,6 +104,8 @@ class FilterTable:
         """The ids that rules continue under."""
         self.objection = ""
         """Why all filter rules are to be suspended; empty if they are not."""
+        self.unheld: frozenset[Key] = frozenset()
+        """Plain rules that may be gone before the image follows, as nothing stands in for them."""
 
     # ---- what is there
 
@@ -172,13 +174,15 @@ class FilterTable:
 
     def leave(self, plain: Collection[PlainRule], kept: Collection[PlainRule] = ()) -> Plan:
         """What has to be done at once when these are the plain rules: those that are gone are looked up no more, and
-        what cannot be told any more is suspended. What is `kept` of rules that go is looked up in their place."""
+        what cannot be told any more is suspended, as is what stands below a rule that is `unheld`. What is `kept` of
+        rules that go is looked up in their place."""
         plan = self.begin()
         for key, rule in plan.rules.items():
             preceding = list(above(rule, plain))
             staying = plan.above.get(key, frozenset()) & frozenset(map(key_of, preceding))
             plan.above[key] = staying | frozenset(map(key_of, above(rule, kept)))
-            if self._doubts(preceding) and shim_id_of(rule) != SUSPENDED:
+            doubtful = self._doubts(preceding) or any(key_of(other) in self.unheld for other in preceding)
+            if doubtful and shim_id_of(rule) != SUSPENDED:
                 self._put(plan, rule, _continuing(SUSPENDED, given(rule)))
         self._follow(plan)
         return plan
@@ -186,7 +190,7 @@ class FilterTable:
     def enter(self, plain: Collection[PlainRule]) -> Plan:
         """What is to be done when Open vSwitch has settled with these plain rules: all that stand above a filter rule
         are looked up, filter rules that no hidden one stands above are suspended no longer, and each does itself what
-        it can with the ports as they are."""
+        it can with the ports as they are. Nothing is `unheld` then."""
         plan = self.begin()
         for key, rule in plan.rules.items():
             preceding = list(above(rule, plain))

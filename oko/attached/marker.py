@@ -12,20 +12,19 @@ from typing import Final
 
 from ofext.instructions import ExperimenterAction
 from ofext.messages import PacketIn
+from ofext.v10.constants import NICIRA
 from oko.attached import shim
 from oko.attached.continuation import id_rule
 from oko.attached.shim_id import MARKER
+from oko.attached.silence import FULL
 from oko.attached.upstream import CONTROLLER_ID, TABLE, Upstream
 from oko.errors import AttachError
 from oko.kernel.inject import run_through
 
-_NICIRA: Final = 0x00002320
 _CONTROLLER: Final = 20  # NXAST_CONTROLLER of nicira-ext.h
 _ACTION: Final = 1  # OFPR_ACTION
 _FRAMES: Final = 2
 """Markers in a row: Open vSwitch takes frames in batches, and what came before the first may be sent just after it."""
-_PATIENCE: Final = 2.0
-"""Seconds until okod gives a port up."""
 _AGAIN: Final = 0.02
 """Seconds until a marker is sent again; 10 ms are much. It is lost when the queue is full, as any frame."""
 _PADDING: Final = 60 - shim.SIZE - 8
@@ -34,7 +33,7 @@ _PADDING: Final = 60 - shim.SIZE - 8
 
 _TO_OKOD: Final = _CONTROLLER.to_bytes(2, "big") + b"\xff\xff" + CONTROLLER_ID.to_bytes(2, "big") + bytes((_ACTION, 0))
 
-RULE: Final = id_rule(MARKER, (ExperimenterAction(_NICIRA, _TO_OKOD),))
+RULE: Final = id_rule(MARKER, (ExperimenterAction(NICIRA, _TO_OKOD),))
 """Adds the rule for markers, which come in as any shim does: by a port that has a `port_rule`."""
 
 
@@ -50,15 +49,15 @@ class Marker:
         self._program = program_fd
         self._numbers = itertools.count()
 
-    async def drain(self, ifindex: int) -> None:
+    async def drain(self, ifindex: int, patience: float = FULL) -> None:
         """Return when Open vSwitch has decided every frame that the interface has received so far. There must be the
         RULE, and one for the port. To be called in the namespace of the interface. Raises AttachError when no marker
-        comes back; PortError when there is no such interface; KernelError."""
+        comes back within `patience`, in seconds; PortError when there is no such interface; KernelError."""
         for _ in range(_FRAMES):
             frame = shim.frame(MARKER, next(self._numbers).to_bytes(8, "big") + bytes(_PADDING))
-            await self._send(frame, ifindex)
+            await self._send(frame, ifindex, patience)
 
-    async def _send(self, frame: bytes, ifindex: int) -> None:
+    async def _send(self, frame: bytes, ifindex: int, patience: float) -> None:
         back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def hear(packet: PacketIn) -> None:
@@ -67,13 +66,13 @@ class Marker:
 
         forget = self._upstream.listen(hear)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(patience):
                 while not back.done():
                     run_through(self._program, frame, ifindex)
                     await asyncio.wait({back}, timeout=_AGAIN)
         except TimeoutError:
             raise AttachError(
-                f"interface number {ifindex}: a marker did not come back within {_PATIENCE:g} s: is it a port?"
+                f"interface number {ifindex}: a marker did not come back within {patience:g} s: is it a port?"
             ) from None
         finally:
             forget()

@@ -5,6 +5,7 @@ as they were before or as they are after. The only place that orders the two.
     a filter rule goes                             the image; its own rules when no packet needs them any more
     a plain rule comes above a filter rule         Open vSwitch; when it has settled, the image
     a plain rule above a filter rule goes          the image; when what was passed before has been decided, Open vSwitch
+    Open vSwitch lets one go, its time being over  the image; when what was passed before has been decided, its stand-in
 
 A barrier of Open vSwitch's does not wait until its datapath goes by the new rules; `Upstream.settle` does. And what XDP
 has passed may wait in the queue of a port; a `Marker` tells when it does no longer.
@@ -15,22 +16,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from ofext.constants import GROUP_ANY, PORT_ANY
+from ofext.errors import BY_NAME
 from ofext.messages import FlowMod
 from ofext.monitor import DeletedReason, UpdateEvent
-from ofext.multipart import FlowStatsReply, FlowStatsRequest
+from ofext.multipart import Aggregate, AggregateRequest, FlowStatsReply, FlowStatsRequest
 from oko.attached import marker
-from oko.attached.continuation import DELETE_ALL, FIXED, RESERVED_PRIORITIES, id_of, port_rule, removal, suspended_rule
+from oko.attached.continuation import (
+    DELETE_CONTINUING,
+    FIXED,
+    RESERVED_PRIORITIES,
+    id_of,
+    port_rule,
+    removal,
+    suspended_rule,
+)
 from oko.attached.filter_table import ChangeMessage, FilterTable, Key, Plan, key_of, shim_id_of
 from oko.attached.marker import Marker
 from oko.attached.plain import Change, PlainRule
 from oko.attached.plain_mod import PlainMod
 from oko.attached.precedence import above, describe, describe_hidden, intersection, precedes, require_visible
+from oko.attached.silence import FULL, Silences
+from oko.attached.stand_in import DELETE_STAND_INS, StandIn, StandIns, is_stand_in
 from oko.attached.upstream import TABLE, Changed, Event, Followed, Lost, Paused, Resumed, Upstream
 from oko.errors import AttachError, BundleFailed, OkoError, PortError, RemoteError
 from oko.flow import match_text
@@ -41,12 +53,15 @@ from oko.kernel.grace import wait_for_programs
 from oko.kernel.link_monitor import LinkState, link_state
 from oko.switch.bridge import Bridge, Removed
 from oko.switch.bridge import Event as BridgeEvent
+from oko.switch.timeouts import RemovalReason
 from oko.wire.match import read_match, write_match
 
 log = logging.getLogger("oko")
 
 _PATIENCE: Final = 5.0
 """Seconds that a change waits for the plain rules to be known."""
+_NO_GROUP: Final = BY_NAME["bad-action/bad-out-group"]
+"""What Open vSwitch says of a rule that names a group that it does not have."""
 _AGAIN: Final = 0.5
 """Seconds until what could not be done is tried again, unless something happens before."""
 
@@ -66,6 +81,8 @@ class Order:
         otherwise: Shims,
     ) -> None:
         self.table = FilterTable(lambda: bridge.tables, lambda: ports().keys())
+        self.stand_ins = StandIns()
+        """Of the plain rules with timeouts that are looked up in the image."""
         self.trouble = "the bridge is not connected yet"
         """Why packets are not continued; empty if they are."""
         self.changed: Callable[[], None] = lambda: None
@@ -85,8 +102,10 @@ class Order:
         self._behind = False  # something could not be done that is to be tried again
         self._wanted = 1  # how often Oko's own rules were to be put in place, all of them,
         self._placed = 0  # and which of these times has been done
-        self._gone: set[int] = set()  # ids whose rules Open vSwitch has deleted with a group or meter
-        self._silent: set[int] = set()  # interfaces that gave no marker back
+        self._expired = False  # a rule has gone that something may stand in for
+        self._gone: dict[int, RemovalReason] = {}  # ids whose rules Open vSwitch has deleted with a group or meter
+        self._with_group: set[Key] = set()  # the filter rules that are being deleted, as their groups are gone
+        self._silences = Silences()
         upstream.own = self._first_rules
         bridge.listen(self._hear_of_bridge)
 
@@ -120,27 +139,29 @@ class Order:
         """Put all of Oko's own rules in place, and no others, at one instant."""
         wanted = self._wanted
         try:
-            await self._upstream.change([DELETE_ALL, *self._first_rules(), *self.table.own_rules()])
+            await self._upstream.change([DELETE_CONTINUING, *self._first_rules(), *self.table.own_rules()])
         except RemoteError:
             # A group or meter is gone that a filter rule names: so goes the rule, as OpenFlow has it.
-            self._gone |= {shim_id for shim_id in self.table.ids.used if not await self._is_taken(shim_id)}
+            for shim_id in self.table.ids.used:
+                await self._try(shim_id)
             await self._delete_continued()
-            await self._upstream.change([DELETE_ALL, *self._first_rules(), *self.table.own_rules()])
+            await self._upstream.change([DELETE_CONTINUING, *self._first_rules(), *self.table.own_rules()])
         self._placed = wanted
 
-    async def _is_taken(self, shim_id: int) -> bool:
-        """Whether Open vSwitch takes the rules of an id."""
+    async def _try(self, shim_id: int) -> None:
+        """The rule of an id goes if Open vSwitch does not take it."""
         try:
             await self._upstream.change(self.table.own_rules_of(shim_id))
         except RemoteError as error:
             log.error("bridge %s: a filter rule is deleted, as Open vSwitch refuses it: %s", self._bridge.name, error)
-            return False
-        return True
+            no_group = (error.error_type, error.error_code) == (_NO_GROUP.type, _NO_GROUP.code)
+            self._gone[shim_id] = RemovalReason.GROUP_DELETE if no_group else RemovalReason.DELETE
 
     def suspension(self, rule: Rule) -> tuple[str, str]:
         """A suspended filter rule as text, without what it does, and why it is suspended."""
         words = ",".join((f"priority={rule.priority}", *match_text.write_match(rule.match)))
-        hidden = (other for other in above(rule, self._upstream.rules) if other.unseen)
+        preceding = above(rule, self._upstream.rules)
+        hidden = (other for other in preceding if other.unseen or key_of(other) in self.table.unheld)
         return words, self.table.objection or "; ".join(map(describe_hidden, hidden))
 
     # ---- changes of filter rules
@@ -152,7 +173,14 @@ class Order:
         async with self._turn:
             # What Open vSwitch has answered for is known then.
             await self._upstream.barrier()
-            await self._carry_out(self.table.plan(changes, self._plain()))
+            await self._catch_up()
+            plan = self.table.plan(changes, self._plain())
+            try:
+                await self._hold(plan)
+            except BaseException:
+                self.table.cancel(plan)
+                raise
+            await self._carry_out(plan)
 
     async def _carry_out(self, plan: Plan) -> None:
         await self._install(plan)
@@ -197,8 +225,9 @@ class Order:
 
     @property
     def idle(self) -> bool:
-        """Whether plain rules may change without anything being done here: no filter rule is there, or is coming."""
-        return not self._turn.locked() and not self.table
+        """Whether plain rules may change without anything being done here: no filter rule is there, or is coming, or
+        has just gone."""
+        return not self._turn.locked() and not self.table and not self.stand_ins
 
     def require(self, mod: PlainMod) -> None:
         """Raises BadFlowMod for a rule that cannot be added above filter rules."""
@@ -223,6 +252,7 @@ class Order:
     async def _change_plain(self, mods: Sequence[PlainMod], forward: Callable[[], Awaitable[None]]) -> None:
         for mod in mods:
             self.require(mod)
+        await self._catch_up()
         shares = [mod.share for mod in mods if mod.share is not None]
         going = await self._going(mods)
         staying = [rule for rule in self._plain() if key_of(rule) not in going]
@@ -233,11 +263,13 @@ class Order:
             raise error.cause from error
         if any(precedes(rule, below) for rule in going.values() for below in plan.rules.values()):
             self._swap(plan)
-            await self._carry_out(self.table.leave(staying, list(self._kept(mods, going))))
+            self._swap(self.table.leave(staying, list(self._kept(mods, going))))
             await self._drain()
+            await self._withdraw(going)
             await forward()
         else:
             try:
+                await self._withdraw(going)
                 await forward()
             except BaseException:
                 self._abandon(plan)
@@ -321,25 +353,26 @@ class Order:
                 found.add((entry.priority, read_match(entry.match)))
         return found
 
-    async def _drain(self) -> None:
-        """Return when Open vSwitch has decided all that was passed to it before."""
+    async def _drain(self, *, awaited: bool = True) -> None:
+        """Return when Open vSwitch has decided all that was passed to it before. If that is `awaited` by nobody, every
+        port has the full time."""
         await asyncio.to_thread(wait_for_programs)
-        await asyncio.gather(*(self._drain_port(ifindex) for ifindex in self._ports().values()))
+        await asyncio.gather(*(self._drain_port(ifindex, awaited) for ifindex in self._ports().values()))
 
-    async def _drain_port(self, ifindex: int) -> None:
+    async def _drain_port(self, ifindex: int, awaited: bool) -> None:
         state = link_state(ifindex)
         if not isinstance(state, LinkState) or not state.up:
             return  # It receives nothing, and its queue went with it.
+        patience = self._silences.patience(ifindex, time.monotonic()) if awaited else FULL
         try:
-            await self._marker.drain(ifindex)
-            self._silent.discard(ifindex)
+            await self._marker.drain(ifindex, patience)
+            self._silences.heard(ifindex)
         except PortError:
-            pass  # It is gone, and its queue with it.
+            self._silences.heard(ifindex)  # It is gone, and its queue with it.
         except AttachError as error:
             if not self._upstream.following:
                 raise
-            if ifindex not in self._silent:
-                self._silent.add(ifindex)
+            if self._silences.silent(ifindex, patience, time.monotonic()):
                 log.warning("bridge %s: what waits in the queue of a port is not known: %s", self._bridge.name, error)
 
     def _plain(self) -> list[PlainRule]:
@@ -357,6 +390,7 @@ class Order:
                 for change in changes:
                     self._hear(change)
             case Lost(reason):
+                self.stand_ins.forget()
                 if self._known.is_set():
                     self._unknown_since = time.monotonic()
                 self._known.clear()
@@ -379,10 +413,16 @@ class Order:
         shim_id = id_of(rule.cookie)
         if not rule.own:
             self._moves += 1
-            if rule.priority in RESERVED_PRIORITIES or self.table.below(rule):
+            self._expired |= rule.timed and change.event == UpdateEvent.DELETED
+            # A filter rule below it may be on its way into the image.
+            if rule.priority in RESERVED_PRIORITIES or self._turn.locked() or self.table.below(rule):
                 self.wake()
+        elif is_stand_in(rule.cookie):
+            self.stand_ins.forget()
+            self.wake()
         elif shim_id is not None and change.reason in (DeletedReason.GROUP_DELETE, DeletedReason.METER_DELETE):
-            self._gone.add(shim_id)
+            is_group = change.reason is DeletedReason.GROUP_DELETE
+            self._gone[shim_id] = RemovalReason.GROUP_DELETE if is_group else RemovalReason.DELETE
             self.wake()
         elif not (change.event == UpdateEvent.DELETED and shim_id in self.table.ids.quarantine):
             self._wanted += 1
@@ -432,7 +472,7 @@ class Order:
             await self._delete_continued()
         if self._placed != self._wanted:
             await self._place_own_rules()
-        await self._carry_out(self.table.leave(self._plain()))
+        self._swap(self.table.leave(self._plain()))
         await self._enter()
         taken = next((rule for rule in self._plain() if rule.table == TABLE and _is_reserved(rule)), None)
         if taken is not None:
@@ -444,23 +484,48 @@ class Order:
                 self.trouble = ""
                 self._stopped = False
                 self._bridge.set_shims(Shims.USED)
+        await self._dismiss()
 
     async def _delete_continued(self) -> None:
         """The filter rules go whose group or meter is gone."""
-        gone = frozenset(self._gone)
-        rules = [entry.rule for entry in self.table.entries() if shim_id_of(entry.rule) in gone]
+        gone = dict(self._gone)
+        rules = {
+            shim_id: entry.rule
+            for entry in self.table.entries()
+            if (shim_id := shim_id_of(entry.rule)) is not None and shim_id in gone
+        }
         deletes = [
             FlowMod(command=Command.DELETE_STRICT.value, priority=rule.priority, match=write_match(rule.match))
-            for rule in rules
+            for rule in rules.values()
         ]
         if deletes:
-            await self._carry_out(self.table.plan(deletes, self._plain()))
-        self._gone -= gone
+            self._with_group = {
+                key_of(rule) for shim_id, rule in rules.items() if gone[shim_id] is RemovalReason.GROUP_DELETE
+            }
+            try:
+                await self._carry_out(self.table.plan(deletes, self._plain()))
+            finally:
+                self._with_group = set()
+        for shim_id in gone:
+            self._gone.pop(shim_id, None)
+
+    def removal_reason(self, removed: Removed) -> RemovalReason:
+        """Why a filter rule goes that is just being removed: the bridge does not know of groups."""
+        return RemovalReason.GROUP_DELETE if key_of(removed.entry.rule) in self._with_group else removed.reason
 
     async def _enter(self) -> None:
         """Look up all plain rules that stand above a filter rule. Those that are new are in effect in Open vSwitch
         before."""
         plan = self.table.enter(self._plain())
+        try:
+            await self._hold(plan)
+        except RemoteError:
+            self.table.cancel(plan)
+            self._swap(self.table.leave(self._plain()))
+            raise
+        except BaseException:
+            self.table.cancel(plan)
+            raise
         if not plan.image:
             self.table.commit(plan)
             return
@@ -472,11 +537,74 @@ class Order:
             raise
         self._swap(plan)
 
+    # ---- plain rules that go by themselves
+
+    async def _hold(self, plan: Plan) -> None:
+        """Let there be stand-ins for the rules with timeouts that a plan looks up in the image. Raises RemoteError, and
+        those that need one are `unheld`; AttachError."""
+        looked_up = {key for preceding in plan.above.values() for key in preceding}
+        rules = (rule for rule in self._upstream.rules if rule.timed and rule.table == TABLE)
+        held = [rule for rule in rules if not rule.unseen and not rule.later and key_of(rule) in looked_up]
+        missing = self.stand_ins.missing(held)
+        if missing:
+            try:
+                await self._upstream.change([add for each in missing for add in each.adds()])
+            except RemoteError:
+                self.table.unheld = frozenset(key_of(each.rule) for each in missing)
+                raise
+            self.stand_ins.place(missing)
+        self.table.unheld = frozenset()
+
+    def _over(self) -> list[StandIn]:
+        return self.stand_ins.over(self.table.passes(), self._upstream.rules)
+
+    async def _catch_up(self) -> None:
+        """Before something else changes, the rules go that Open vSwitch has let go, and stand-ins that are over."""
+        if self._expired or not self.stand_ins.known or self._over():
+            self._swap(self.table.leave(self._plain()))
+            if not self.stand_ins.known:
+                await self._enter()
+            await self._dismiss()
+
+    async def _dismiss(self) -> None:
+        """Delete the stand-ins that nobody needs any more, and all that an earlier okod has left, when what was passed
+        for them has been decided."""
+        self._expired = False
+        if not self.stand_ins.known:
+            await self._count_stand_ins()
+        over = self._over()
+        if self.stand_ins.known:
+            if over:
+                await self._drain()
+                await self._remove(over)
+            return
+        await self._drain()
+        staying = [each for each in self.stand_ins if each not in over]
+        await self._upstream.change([DELETE_STAND_INS, *(add for each in staying for add in each.adds())])
+        self.stand_ins.remove(over)
+        self.stand_ins.known = True
+
+    async def _withdraw(self, going: Container[Key]) -> None:
+        """Nobody is to stand in for plain rules that somebody deletes now."""
+        await self._remove([each for each in self.stand_ins if key_of(each.rule) in going])
+
+    async def _remove(self, stand_ins: Sequence[StandIn]) -> None:
+        if stand_ins:
+            await self._upstream.change([each.removal() for each in stand_ins])
+            self.stand_ins.remove(stand_ins)
+
+    async def _count_stand_ins(self) -> None:
+        """They are known if there are as many as there have to be."""
+        request = AggregateRequest(TABLE, cookie=DELETE_STAND_INS.cookie, cookie_mask=DELETE_STAND_INS.cookie_mask)
+        reply = await self._upstream.report(request)
+        assert isinstance(reply, Aggregate)
+        self.stand_ins.known = reply.flow_count == len(self.stand_ins) * StandIns.RULES
+
     async def _release(self) -> None:
         """Delete the own rules of filter rules that are gone, and make their ids free."""
         ids = self.table.ids.quarantine
         if ids:
-            await self._drain()
+            await self._drain(awaited=False)
             await self._upstream.change([removal(shim_id) for shim_id in ids])
             await self._upstream.settle()
             self.table.ids.release(ids)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from ofext.instructions import ApplyActions, ExperimenterAction, Instruction, WriteActions
 from ofext.monitor import DeletedReason, FlowUpdate, OwnUpdate, UpdateEvent
+from ofext.multipart import FlowStats
 from ofext.oxm import Oxm
 from oko.attached.shim import OWN_COOKIE
 from oko.errors import BadMatch
@@ -66,7 +67,8 @@ _CONJUNCTION_SUBTYPE: Final = 34
 class PlainRule:
     """A rule of Open vSwitch. `match` is what XDP can see of its match, `unseen` names the rest: as long as there is
     any, nobody but Open vSwitch can tell whether a packet matches. A rule that comes `later` can only win the lookup of
-    a packet that has been looked up before, by resubmit or ct(). Timeouts are seconds, 0 for none."""
+    a packet that has been looked up before, by resubmit or ct(). Timeouts are seconds, 0 for none; of a rule that has
+    one, all that its match says is kept, `fields`, and what it does."""
 
     table: int
     priority: int
@@ -76,6 +78,13 @@ class PlainRule:
     cookie: int = 0
     idle_timeout: int = 0
     hard_timeout: int = 0
+    fields: tuple[Oxm, ...] = ()
+    instructions: tuple[Instruction, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether Open vSwitch lets it go by itself."""
+        return bool(self.idle_timeout or self.hard_timeout)
 
     @property
     def own(self) -> bool:
@@ -91,8 +100,8 @@ class Change(NamedTuple):
     reason: DeletedReason | None = None
 
 
-def read_rule(update: FlowUpdate) -> PlainRule:
-    """The rule that an update is about."""
+def read_rule(update: FlowUpdate | FlowStats) -> PlainRule:
+    """The rule that an update, or an entry of a list of flows, is about."""
     seen: list[Oxm] = []
     unseen: list[str] = []
     later = False
@@ -115,6 +124,7 @@ def read_rule(update: FlowUpdate) -> PlainRule:
         # A mask that Open vSwitch takes and Oko does not.
         match = Match()
         unseen.append(str(error))
+    timed = update.idle_timeout or update.hard_timeout
     return PlainRule(
         update.table_id,
         update.priority,
@@ -124,6 +134,8 @@ def read_rule(update: FlowUpdate) -> PlainRule:
         update.cookie,
         update.idle_timeout,
         update.hard_timeout,
+        update.match if timed else (),
+        update.instructions if timed else (),
     )
 
 
@@ -164,6 +176,10 @@ class PlainRules:
     def __iter__(self) -> Iterator[PlainRule]:
         """In no order that means anything."""
         return iter(self._rules.values())
+
+    def find(self, table: int, priority: int, match: tuple[Oxm, ...]) -> PlainRule | None:
+        """The rule with this priority and, as it is on the wire, this match."""
+        return self._rules.get((table, priority, match))
 
     def apply(self, updates: Iterable[FlowUpdate | OwnUpdate]) -> list[Change]:
         """Take up what a monitor tells, and return it as changes to rules: to Oko's own, too, which are not kept. (What

@@ -44,16 +44,12 @@ def require_visible(plain: PlainRule) -> None:
             "give the filter rule a higher priority",
             reason="eperm",
         )
-    if plain.idle_timeout or plain.hard_timeout:
-        raise BadFlowMod(
-            f"{describe(plain)} cannot stand above a filter rule: it has a timeout, and would be gone from Open "
-            "vSwitch before XDP knows: give the filter rule a higher priority",
-            reason="eperm",
-        )
 
 
 def describe_hidden(plain: PlainRule) -> str:
-    """A plain rule that XDP cannot see all of, and what."""
+    """A plain rule that XDP cannot see all of, and what; or one without a stand-in."""
+    if not plain.unseen:
+        return f"{describe(plain)} has a timeout, and Open vSwitch takes no rule that stands in for it"
     return f"{describe(plain)} matches on {', '.join(plain.unseen)}"
 
 

@@ -8,10 +8,23 @@ from ofext.messages import FlowMod
 from ofext.oxm import Oxm
 from oko.flow.shim import ETHERTYPE, IDS, METADATA_TYPE, NEXT_ETHERNET, SERVICE_INDEX, SIZE, frame
 
-__all__ = ["DROP", "DROP_PRIORITY", "ETHERTYPE", "IDS", "OWN_COOKIE", "PRIORITY", "SIZE", "frame", "match"]
+__all__ = [
+    "DROP",
+    "DROP_PRIORITY",
+    "ETHERTYPE",
+    "IDS",
+    "OWN_COOKIE",
+    "PRIORITY",
+    "SIZE",
+    "STAND_IN_COOKIE",
+    "frame",
+    "match",
+]
 
 OWN_COOKIE: Final = 1 << 63
 """A bit in the cookies of Oko's own rules. A change that is to spare them has it in its cookie's mask."""
+STAND_IN_COOKIE: Final = 1 << 62
+"""Another, in the cookies of those that stand in for plain rules (`oko.attached.stand_in`)."""
 PRIORITY: Final = 65535
 """Of the rules that say what to do with a shim. Users' rules in table 0 do not have it, nor that of the rule below."""
 DROP_PRIORITY: Final = PRIORITY - 1

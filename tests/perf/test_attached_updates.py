@@ -14,7 +14,7 @@ from oko.flow import shim
 from oko.flow.rule import Command, FlowMod
 from oko.flow.tables import Tables
 from oko.flow.text import parse_flow_mod, parse_selection, print_rule
-from perf.attached_changes import AttachedChanges, as_text, changed_past
+from perf.attached_changes import LONGEST_MOMENT, AttachedChanges, as_text, changed_past
 from perf.attached_frames import PORTS, PROGRAMS, frame, stamp_of
 from perf.attached_judge import Arrival, Judged, SentFrame, Version, decide, is_wrapped, judge
 from tests.ovs import needs_ovs
@@ -169,8 +169,12 @@ def test_changes_can_be_made_and_what_ovs_ofctl_gets_says_the_same() -> None:
                     assert parse_selection(flow, strict=bool(options)).rule.match == mod.rule.match
                 else:
                     kind = Command.ADD if command == "add-flow" else Command.MODIFY
-                    assert parse_flow_mod(flow, kind).rule.instructions == mod.rule.instructions
-    assert len(kinds) == 15
+                    rule = parse_flow_mod(flow, kind).rule
+                    assert rule.instructions == mod.rule.instructions
+                    assert (rule.idle_timeout, rule.hard_timeout) == (mod.rule.idle_timeout, mod.rule.hard_timeout)
+                    if update.expire:
+                        assert 0 < rule.hard_timeout <= LONGEST_MOMENT
+    assert len(kinds) == 16
     decided = [decide(made, each, port) for port in PORTS for _, each in frames()]
     assert 0 < sum(map(bool, decided)) < len(decided)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from ofext.v10.constants import NICIRA
 from oko.attached.continuation import MARKS, RESERVED_PRIORITIES
 from oko.errors import BadFlowMod
 
@@ -26,10 +27,8 @@ TRACES: Final = tuple(
 )
 """Without any of these, a message does not name register 15."""
 
-_EXPERIMENTER_CLASS: Final = 0xFFFF
 _SET_FIELD: Final = 25  # OFPAT_SET_FIELD
 _EXPERIMENTER: Final = 0xFFFF
-_NICIRA: Final = 0x00002320
 _MOVE, _LOAD, _LOAD_MASKED = 6, 7, 33  # NXAST_REG_MOVE, NXAST_REG_LOAD, NXAST_REG_LOAD2
 _BUCKET: Final = 16
 """Bytes of a bucket before its actions."""
@@ -104,7 +103,7 @@ def _require_free_action(kind: int, body: bytes) -> None:
         return
     if kind == _SET_FIELD:
         written = list(_fields(body))
-    elif kind == _EXPERIMENTER and int.from_bytes(body[:4], "big") == _NICIRA:
+    elif kind == _EXPERIMENTER and int.from_bytes(body[:4], "big") == NICIRA:
         subtype, content = int.from_bytes(body[4:6], "big"), body[6:]
         if subtype == _LOAD:
             written = list(_loaded(content))

@@ -4,45 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from enum import IntEnum
 from typing import Any, Final, NamedTuple, Protocol
 
+from ofext.bundles import ONF
 from ofext.constants import MULTIPART_MORE
 from ofext.messages import encode
+from ofext.monitor import MONITOR_REQUESTS, FlowMonitorRequest
 from ofext.multipart import (
+    REQUESTS,
     Aggregate,
     AggregateRequest,
+    ExperimenterBody,
     FlowStats,
     FlowStatsReply,
     FlowStatsRequest,
+    TableStatsRequest,
     split,
 )
 from ofext.v10.constants import NICIRA
-from ofext.v10.stats import NxmAggregate
+from ofext.v10.stats import NICIRA_REQUESTS, NxmAggregate, NxmAggregateRequest, NxmFlowStatsRequest
 from oko.attached.relay.dialect import EXPERIMENTER_BODY, NICIRA_FLOW, Dialect, FlowEntry, with_length
 from oko.attached.shim import OWN_COOKIE
 
 _OWN_BYTE: Final = OWN_COOKIE >> 56
 """The bit of Oko's own in the first byte of a cookie."""
-_EXPERIMENTER: Final = 0xFFFF
-_ONF: Final = 0x4F4E4600
+_EXPERIMENTER: Final = REQUESTS.numbers[ExperimenterBody]
+_NICIRA_MONITOR: Final = 2  # NXST_FLOW_MONITOR
 _UNKNOWN: Final = (1 << 64) - 1
 """A count that is not known."""
 _TYPE: Final = 8
 _FLAGS: Final = 10
 _U64: Final = (1 << 64) - 1
-
-
-class _Kind(IntEnum):
-    """The types of multipart messages, and the subtypes of Nicira's, that are about flows."""
-
-    FLOW = 1
-    AGGREGATE = 2
-    TABLE = 3
-    NICIRA_FLOW = 0
-    NICIRA_AGGREGATE = 1
-    NICIRA_MONITOR = 2
-    ONF_MONITOR = 1870
 
 
 class About(NamedTuple):
@@ -53,12 +45,19 @@ class About(NamedTuple):
     subtype: int = 0
 
 
-FLOWS: Final = (About(_Kind.FLOW), About(_EXPERIMENTER, NICIRA, _Kind.NICIRA_FLOW))
-AGGREGATES: Final = (About(_Kind.AGGREGATE), About(_EXPERIMENTER, NICIRA, _Kind.NICIRA_AGGREGATE))
-TABLES: Final = About(_Kind.TABLE)
+# OpenFlow 1.0 has the same types as 1.3.
+FLOWS: Final = (
+    About(REQUESTS.numbers[FlowStatsRequest]),
+    About(_EXPERIMENTER, NICIRA, NICIRA_REQUESTS.numbers[NxmFlowStatsRequest]),
+)
+AGGREGATES: Final = (
+    About(REQUESTS.numbers[AggregateRequest]),
+    About(_EXPERIMENTER, NICIRA, NICIRA_REQUESTS.numbers[NxmAggregateRequest]),
+)
+TABLES: Final = About(REQUESTS.numbers[TableStatsRequest])
 MONITORS: Final = (
-    About(_EXPERIMENTER, NICIRA, _Kind.NICIRA_MONITOR),
-    About(_EXPERIMENTER, _ONF, _Kind.ONF_MONITOR),
+    About(_EXPERIMENTER, NICIRA, _NICIRA_MONITOR),
+    About(_EXPERIMENTER, ONF, MONITOR_REQUESTS.numbers[FlowMonitorRequest]),
 )
 _MONITORED: Final = 16
 """Where the cookie stands in an update of a flow monitor."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ofext.instructions import Instruction
 from ofext.messages import FlowMod
@@ -134,7 +135,9 @@ class AttachedLab:
         """What Open vSwitch has in table 0 that is not Oko's own."""
         lines = self.ovs.vswitch.ofctl("--no-stats dump-flows", BRIDGE, "table=0").splitlines()
         return sorted(
-            line.strip() for line in lines if "priority=" in line and "cookie=0x8" not in line and "60000" not in line
+            line.strip()
+            for line in lines
+            if "priority=" in line and not any(word in line for word in ("cookie=0x8", "cookie=0xc", "60000"))
         )
 
     def passes(self) -> list[int]:
@@ -142,7 +145,13 @@ class AttachedLab:
         return [rule.priority for rule in self.order.table.passes().values() if rule.priority != 60000]
 
     def own_flows(self) -> int:
+        """How many rules of Oko's own Open vSwitch has, but for those that stand in for others."""
         return self.ovs.vswitch.ofctl("--no-stats dump-flows", BRIDGE).count("cookie=0x8")
+
+    def stand_ins(self) -> list[str]:
+        """What Open vSwitch has that stands in for other rules."""
+        lines = self.ovs.vswitch.ofctl("--no-stats dump-flows", BRIDGE, "table=0").splitlines()
+        return sorted(line.split(", ", 1)[1] for line in lines if "cookie=0xc" in line)
 
     # ---- packets
 
@@ -212,12 +221,12 @@ async def attached(
 
 
 def with_attached(
-    ovs: Laboratory, program: bytes, body: Callable[[AttachedLab], Awaitable[None]], **options: object
+    ovs: Laboratory, program: bytes, body: Callable[[AttachedLab], Awaitable[None]], **options: Any
 ) -> None:
     """Run `body` with an attached bridge."""
 
     async def main() -> None:
-        async with attached(ovs, program, **options) as lab:  # type: ignore[arg-type]
+        async with attached(ovs, program, **options) as lab:
             await body(lab)
 
     run_in(ovs.namespace, lambda: run(main()))

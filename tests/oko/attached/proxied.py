@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Final, Self
 
 from ofext.framing import Splitter
 from ofext.messages import Hello, Message, decode, encode
@@ -20,8 +22,10 @@ from oko.openflow.terms import Terms
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.oko.attached.following import following
 from tests.oko.attached.relaying import EchoingExtension, ListedRules, NotedEntrance, NotedOrder
+from tests.patience import patience
 
-_PATIENCE = 20
+_PATIENCE: Final = patience(20)
+_LOG: Final = logging.getLogger("oko")
 
 
 def database(ovs: Laboratory) -> Path:
@@ -53,10 +57,31 @@ async def controllers(ovs: Laboratory) -> tuple[OvsController, ...]:
         return follower.bridge.controllers
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
+class Logged(logging.Handler):
+    """A context in which somebody waits for a message with these words in the log."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(logging.INFO)
+        self._words = words
+        self._written = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._words in record.getMessage():
+            self._written.set()
+
+    async def written(self) -> None:
+        """Returns when the message is there."""
+        await asyncio.wait_for(self._written.wait(), _PATIENCE)
+
+    def __enter__(self) -> Self:
+        self._before = _LOG.level
+        _LOG.setLevel(self.level)
+        _LOG.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _LOG.removeHandler(self)
+        _LOG.setLevel(self._before)
 
 
 def free_port() -> int:

@@ -27,7 +27,7 @@ from tests.e2e.wire import frame
 from tests.oko.attached.conftest import BRIDGE, Laboratory
 from tests.oko.attached.following import run, vsctl
 from tests.oko.attached.ofctl import ofctl
-from tests.oko.attached.proxied import FakeController, Line, controllers, free_port, proxied, until
+from tests.oko.attached.proxied import FakeController, Line, Logged, controllers, free_port, proxied
 from tests.oko.openflow.certificates import Authority
 from tests.ovs import needs_ovs
 
@@ -122,11 +122,13 @@ def test_open_vswitch_begins_anew(ovs: Laboratory, record: Record, abruptly: boo
 
     async def main() -> None:
         async with proxied(ovs, record) as endpoint:
-            await asyncio.to_thread(ovs.vswitch.stop_switch, abruptly=abruptly)
-            assert name.exists() is abruptly
-            await asyncio.to_thread(ovs.vswitch.start_switch)
-            beside = endpoint.upstream
-            await until(lambda: answers(beside) and beside.stat().st_ino != name.stat().st_ino)
+            with Logged(f"socket {name}: Open vSwitch has begun anew") as log:
+                await asyncio.to_thread(ovs.vswitch.stop_switch, abruptly=abruptly)
+                assert name.exists() is abruptly
+                await asyncio.to_thread(ovs.vswitch.start_switch)
+                await log.written()
+            assert answers(endpoint.upstream)
+            assert endpoint.upstream.stat().st_ino != name.stat().st_ino
             await ofctl(name, "add-flow", RESERVED, fails=True)
             await ofctl(name, "add-flow", "actions=drop")
 

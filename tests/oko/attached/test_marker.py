@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 
 import pytest
 
@@ -35,9 +35,9 @@ def index(ovs: Laboratory, name: str) -> int:
     return run_in(ovs.namespace, lambda: socket.if_nametoindex(name))
 
 
-def inside(ovs: Laboratory, main: object) -> None:
+def inside(ovs: Laboratory, main: Coroutine[object, object, None]) -> None:
     """Run in the namespace of the ports."""
-    run_in(ovs.namespace, lambda: run(main))  # type: ignore[arg-type]
+    run_in(ovs.namespace, lambda: run(main))
 
 
 def test_frames_before_a_marker_have_been_sent(ovs: Laboratory, passing: int) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,11 @@ class Ends:
 
     def prepare(self, *ends: NearEnd) -> None:
         for end in ends:
-            run_in(self.ovs.namespace, lambda end=end: run(prepare(end, self.database)))  # type: ignore[misc]
+            run_in(self.ovs.namespace, partial(run, prepare(end, self.database)))
 
     def restore(self, *ends: NearEnd) -> None:
         for end in reversed(ends):
-            run_in(self.ovs.namespace, lambda end=end: run(restore(end, self.database)))  # type: ignore[misc]
+            run_in(self.ovs.namespace, partial(run, restore(end, self.database)))
 
     def follow(self, *ends: NearEnd, least: int | None = None) -> list[NearEnd]:
         known = {each.name: each for each in self.interfaces()}
@@ -138,7 +139,7 @@ def test_a_change_is_undone_by_its_record_also_without_ovs_vswitchd(ends: Ends) 
     ends.ovs.vswitch.stop_switch()
     recorded = [NearEndChange(end.to_json(), str(ends.database)) for end in surveyed]
     for change in [*reversed(recorded), *recorded]:
-        run_in(ends.ovs.namespace, lambda change=change: undo(change))  # type: ignore[misc]
+        run_in(ends.ovs.namespace, partial(undo, change))
     ends.ovs.vswitch.start_switch()
     wait_until(lambda: ends.state() == before)
     ends.ovs.vswitch.vsctl("clear", "interface", "p3", "mtu_request")
@@ -350,8 +351,7 @@ def test_the_longest_frame_fits_behind_a_shim(ends: Ends, longest: bytes) -> Non
 
         def arrived() -> list[bytes]:
             for inner in (longest, last):
-                wrapped = shim.frame(1, inner)
-                run_in(ends.ovs.namespace, lambda wrapped=wrapped: run_through(passing.fd, wrapped, index))  # type: ignore[misc]
+                run_in(ends.ovs.namespace, partial(run_through, passing.fd, shim.frame(1, inner), index))
             return tap.until(last)
 
         assert arrived() == []

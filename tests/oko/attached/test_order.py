@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from ofext.constants import FlowModFlag
+from ofext.constants import FlowModFlag, FlowRemovedReason
 from ofext.instructions import ApplyActions, Group
 from ofext.messages import FlowRemoved
 from ofext.multipart import FlowStatsRequest
 from oko.attached.plain_mod import read_plain_mod
+from oko.attached.silence import FULL, LITTLE
 from oko.errors import AttachError, BadFlowMod, BundleFailed, OkoError, RemoteError, UnknownProgram
 from oko.flow.attachment import Shims
 from oko.flow.port import PortState
@@ -99,7 +100,6 @@ REFUSED = {
     "a program that is not loaded": ("filter_prog=2 actions=drop", UnknownProgram, "not loaded"),
     "an action of Open vSwitch's": ("filter_prog=1 actions=group:77", RemoteError, "bad-out-group"),
     "below a hidden rule": ("priority=3,filter_prog=1,in_port=1 actions=drop", BadFlowMod, "pkt_mark"),
-    "below a rule with a timeout": ("priority=7,filter_prog=1,in_port=2 actions=drop", BadFlowMod, "timeout"),
     "over another": ("priority=8,filter_prog=1,in_port=3,tcp,check_overlap actions=drop", BadFlowMod, "overlaps"),
 }
 
@@ -128,7 +128,7 @@ def test_refusals(ovs: Laboratory, program: bytes, rule: str, kind: type[OkoErro
         assert (failed.value.index, str(failed.value.cause)) == (1, str(error))
         assert [entry.rule.priority for entry in lab.order.table.entries()] == [8]
 
-    ovs.add("priority=5,pkt_mark=1,actions=drop", "priority=9,in_port=2,hard_timeout=1000,actions=drop")
+    ovs.add("priority=5,pkt_mark=1,actions=drop")
     with_attached(ovs, program, body)
 
 
@@ -274,9 +274,12 @@ def test_a_rule_whose_group_goes(ovs: Laboratory, program: bytes) -> None:
         lab.rules.listen(removed.append)
         await lab.filter("priority=10,filter_prog=1,send_flow_rem actions=group:1")
         await lab.filter("priority=11,filter_prog=1,in_port=2 actions=NORMAL")
+        await lab.filter("priority=12,filter_prog=1,send_flow_rem actions=NORMAL")
+        await lab.filter("priority=12,filter_prog=1", Command.DELETE_STRICT)
         await lab.direct("del-groups")
         await lab.until(lambda: len(list(lab.order.table.entries())) == 1)
-        assert [message.priority for message in removed] == [10]
+        told = [(message.priority, FlowRemovedReason(message.reason).name) for message in removed]
+        assert told == [(12, "DELETE"), (10, "GROUP_DELETE")]
         assert lab.order.trouble == ""
 
     ovs.vswitch.ofctl("--may-create mod-group", BRIDGE, "group_id=1,type=all,bucket=output:3")
@@ -321,11 +324,14 @@ def test_open_vswitch_restarts_without_a_group(ovs: Laboratory, program: bytes) 
     """Groups go with it: the filter rule that names one cannot be continued any more, and goes; the others stay."""
 
     async def body(lab: AttachedLab) -> None:
-        await lab.filter("priority=10,filter_prog=1 actions=group:1")
+        removed: list[FlowRemoved] = []
+        lab.rules.listen(removed.append)
+        await lab.filter("priority=10,filter_prog=1,send_flow_rem actions=group:1")
         await lab.filter("priority=11,in_port=1,filter_prog=1 actions=NORMAL")
         await asyncio.to_thread(lambda: ovs.vswitch.stop_switch(abruptly=True))
         await asyncio.to_thread(ovs.vswitch.start_switch)
         await lab.until(lambda: not lab.order.trouble)
+        assert [message.reason for message in removed] == [FlowRemovedReason.GROUP_DELETE]
         assert [entry.rule.priority for entry in lab.order.table.entries()] == [11]
         await lab.fence()
         assert await lab.exchange(1, 2) == {2: [1], 3: [1]}
@@ -347,6 +353,29 @@ def test_a_port_that_is_down_holds_nothing_up(ovs: Laboratory, program: bytes) -
             await lab.until(lambda: not lab.order.table.ids.used and not lab.order.table.ids.quarantine)
         finally:
             subprocess.run(["ip", "-n", ovs.namespace.name, "link", "set", "p3", "up"], check=True)
+
+    with_attached(ovs, program, body)
+
+
+def test_a_port_that_gives_no_marker_back(ovs: Laboratory, program: bytes) -> None:
+    """It is waited for once; what the others have received is known each time."""
+
+    async def body(lab: AttachedLab) -> None:
+        ports, drain, asked = lab.order._ports, lab.order._marker.drain, list[tuple[int, float]]()
+
+        async def noted(ifindex: int, patience: float) -> None:
+            asked.append((ifindex, patience))
+            await drain(ifindex, patience)
+
+        lab.order._marker.drain = noted  # type: ignore[method-assign, assignment]
+        # The loopback interface is none of Open vSwitch's.
+        lab.order._ports = lambda: {**ports(), 9: 1}
+        await lab.filter("priority=10,filter_prog=1 actions=NORMAL")
+        for _ in range(2):
+            await lab.plain("priority=20,in_port=1 actions=drop")
+            await lab.plain("in_port=1", Command.DELETE)
+        assert [patience for ifindex, patience in asked if ifindex == 1] == [FULL, LITTLE]
+        assert {patience for ifindex, patience in asked if ifindex != 1} == {FULL}
 
     with_attached(ovs, program, body)
 

@@ -65,6 +65,7 @@ from tests.oko.attached.following import run
 from tests.oko.attached.ofctl import flows, ofctl
 from tests.oko.attached.relaying import FILTER, PACKETS, REFUSED_COOKIE, Relayed, relaying
 from tests.ovs import needs_ovs
+from tests.patience import patience
 
 pytestmark = needs_ovs
 
@@ -82,19 +83,27 @@ class Peer(Management):
     """A controller at a relay that keeps what it is told."""
 
     heard: list[Message]
+    _came: asyncio.Event
 
     @classmethod
     async def at(cls, path: Path) -> Peer:
         heard: list[Message] = []
-        peer = await cls.connect(path, heard.append, lambda _: None)
-        peer.heard = heard
+        came = asyncio.Event()
+
+        def hear(message: Message) -> None:
+            heard.append(message)
+            came.set()
+
+        peer = await cls.connect(path, hear, lambda _: None)
+        peer.heard, peer._came = heard, came
         return peer
 
     async def told(self, kind: type[Message]) -> Message:
         """The first message of a kind, when it comes."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience(20)):
             while not (found := [message for message in self.heard if isinstance(message, kind)]):
-                await asyncio.sleep(0.001)
+                self._came.clear()
+                await self._came.wait()
         self.heard.remove(found[0])
         return found[0]
 
