@@ -524,7 +524,7 @@ class Elements:
 
     extent: Final = "n"
 
-    def __init__(self, family: Family, unknown: Callable[[int, bytes], Any], *, padding: Padding, what: Fault) -> None:
+    def __init__(self, family: Family, unknown: type[Any], *, padding: Padding, what: Fault) -> None:
         self.family = family
         self.unknown = unknown
         self.padding = padding
@@ -561,7 +561,7 @@ class Elements:
     def write(self, value: tuple[Any, ...]) -> bytes:
         pieces = []
         for item in value:
-            if isinstance(item, self.unknown):  # type: ignore[arg-type]
+            if isinstance(item, self.unknown):
                 kind, body = item.type, item.body
             else:
                 kind = self.family.number(item)

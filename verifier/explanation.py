@@ -222,9 +222,10 @@ def _maybe_null(site: _Site) -> Explanation | None:
         if not isinstance(value, MapValueOrNull | RecordOrNull):
             continue
         origin = site.tracking.identities.origins.get(value.id)
-        is_record = isinstance(value, RecordOrNull)
-        what = "the reservation" if is_record else f"the lookup in {value.name}"  # type: ignore[union-attr]
-        reason = "when the ring buffer is full" if is_record else "when there is no such key"
+        if isinstance(value, RecordOrNull):
+            what, reason = "the reservation", "when the ring buffer is full"
+        else:
+            what, reason = f"the lookup in {value.name}", "when there is no such key"
         place = f" {site.where(origin)}" if origin is not None else ""
         line = site.program.line_at(origin) if origin is not None else None
         match = _ASSIGNED.search(line.text) if line else None

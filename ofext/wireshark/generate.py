@@ -96,8 +96,8 @@ def _shape(part: Any) -> tuple[str, int]:
             return "counted", int(part.extent.split()[0])
         case Prefixed():
             return "oxms", int(part.extent.split()[0])
-        case Repeat():
-            return part.part.cls.__name__, 0  # type: ignore[attr-defined]
+        case Repeat(part=Layout() as entry):
+            return entry.cls.__name__, 0
     raise TypeError(f"the dissector has no kind for {type(part).__name__}")
 
 

@@ -1,4 +1,7 @@
-"""`Audit`: what the log says of what a peer asks for by the extension: who, which program, and how it went."""
+"""`Audit`: what the log says of what a peer asks for: who, which program, and how it went.
+
+OpenFlow's errors are numbers, so of a refused flow_mod it says what the peer is not told: why.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from ofext.extension import (
     ProgramUnload,
 )
 from oko.errors import OkoError
+from oko.flow.change import Change
 from oko.openflow.rights import Asked
 
 log = logging.getLogger("oko")
@@ -65,7 +69,7 @@ class Audit:
         if isinstance(command, ProgramUnload):
             self._say(logging.INFO, what, values, "done")
 
-    def refused(self, asked: Asked, error: OkoError) -> None:
+    def refused(self, asked: Asked | Change, error: OkoError) -> None:
         """The peer was refused what it asked for."""
         now = self._clock()
         if now >= self._period_ends:
@@ -90,7 +94,7 @@ class Audit:
         log.log(level, "%s", ": ".join(filter(None, (self._peer, what, said, result))), extra={FIELDS: fields})
 
 
-def _described(asked: Asked) -> tuple[str, _Values]:
+def _described(asked: Asked | Change) -> tuple[str, _Values]:
     """What a peer asks for, and of which program."""
     match asked:
         case ProgramLoad():

@@ -239,7 +239,13 @@ class Session:
         message, xid = decode(request)
         self._require_role(message)
         self._require_right(message)
-        return read_change(message) if isinstance(message, ChangeMessage) else self._answer(message, xid)
+        if not isinstance(message, ChangeMessage):
+            return self._answer(message, xid)
+        try:
+            return read_change(message)
+        except OkoError as error:
+            self._audit.refused(message, error)
+            raise
 
     def _refusal(self, error: OkoError, request: bytes) -> bytes:
         """The message that tells the peer what was wrong with its request."""
@@ -252,8 +258,10 @@ class Session:
         changes = [item.change for item in waiting if not isinstance(item.change, OkoError)]
         outcomes = iter(self._bridge.change(changes) if changes else ())
         for item in waiting:
-            error = item.change if isinstance(item.change, OkoError) else next(outcomes)
-            if error is not None:
+            if isinstance(item.change, OkoError):
+                yield self._refusal(item.change, item.request)
+            elif (error := next(outcomes)) is not None:
+                self._audit.refused(item.change, error)
                 yield self._refusal(error, item.request)
 
     def _require_role(self, message: Message) -> None:
@@ -282,7 +290,11 @@ class Session:
 
     def _answer(self, message: Message, xid: int) -> Iterator[bytes]:
         if isinstance(message, BundleControl):
-            yield from self._bundles.control(message, xid)
+            try:
+                yield from self._bundles.control(message, xid)
+            except OkoError as error:
+                self._audit.refused(message, error)
+                raise
         elif isinstance(message, BundleAdd):
             self._bundles.add(message, xid)
         else:

@@ -129,7 +129,8 @@ def disagreements(
     fingerprints.load(signatures, lambda _: True)
     wrong = []
     for label in sorted({label or UNKNOWN for label in labels}):
-        fingerprints.choose(signatures, lambda signature, label=label: label in (UNKNOWN, signature.label))  # type: ignore[misc]
+        chosen = {signature for signature in signatures if label in (UNKNOWN, signature.label)}
+        fingerprints.choose(signatures, chosen.__contains__)
         for frame, theirs in zip(frames, labels, strict=True):
             if (theirs or UNKNOWN) == label and fingerprints.matches(frame) is (label == UNKNOWN):
                 wrong.append((frame, theirs))

@@ -37,7 +37,7 @@ def test_an_okod_that_does_not_run(tmp_path: Path) -> None:
     okod = OkodProcess("other", tmp_path, ())
     (tmp_path / "other.log").write_text("the end\n")
     with pytest.raises(OkoError, match="okod of bridge other has ended by itself: the end of its log:\nthe end"):
-        okod.pid  # noqa: B018
+        assert okod.pid
     assert okod.stop() == 0
     okod.kill()
     okod.remove()

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy.packet import Packet
 
 from oko.compiler.runtime import FUNCTIONS
 from oko.flow import rewrite
@@ -106,8 +107,8 @@ def test_named_frames(actions: Actions, frame: bytes) -> None:
 
 
 @pytest.mark.parametrize("packet", PACKETS, ids=[packet.summary() for packet in PACKETS])
-def test_every_length_of_a_frame(actions: Actions, packet: object) -> None:
-    whole = bytes(packet)  # type: ignore[call-overload]
+def test_every_length_of_a_frame(actions: Actions, packet: Packet) -> None:
+    whole = bytes(packet)
     for length in range(SHORTEST_FRAME, len(whole)):
         frame = whole[:length]
         for name, number in OPERATIONS:

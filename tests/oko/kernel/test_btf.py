@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from oko.errors import KernelError
@@ -30,7 +32,7 @@ def test_btf_gives_a_map_its_types() -> None:
         pytest.param(lambda raw: raw[:24] + b"\xff" + raw[25:], "Invalid name", id="name beyond the strings"),
     ],
 )
-def test_refusal_carries_the_log(damage, reason: str) -> None:  # type: ignore[no-untyped-def]
+def test_refusal_carries_the_log(damage: Callable[[bytes], bytes], reason: str) -> None:
     raw, _, _ = asm.btf_of_function("filter", "return 0;", 1)
     with pytest.raises(KernelError, match=f"the kernel refused the BTF: .*{reason}") as refused:
         load_btf(damage(raw))

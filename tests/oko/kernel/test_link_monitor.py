@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,8 +90,8 @@ def test_up_and_down_of_either_end(here: Path, monitor: LinkMonitor) -> None:
     ],
     ids=["renamed", "MTU", "address"],
 )
-def test_change(here: Path, monitor: LinkMonitor, command: str, changes: dict[str, object]) -> None:
-    expected = replace(near(here), **changes)  # type: ignore[arg-type]
+def test_change(here: Path, monitor: LinkMonitor, command: str, changes: dict[str, Any]) -> None:
+    expected = replace(near(here), **changes)
     ip(here, command)
     told(monitor, expected)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from oko.errors import LimitExceeded
@@ -10,7 +12,7 @@ def test_newcomers_make_room_for_each_other_and_for_nobody_else() -> None:
     admission = Admission(8)
     left: list[int] = []
     for peer in range(4):
-        admission.arrive(peer, lambda peer=peer: left.append(peer))  # type: ignore[misc]
+        admission.arrive(peer, partial(left.append, peer))
     assert left == [0, 1], "a quarter of the limit, the oldest first"
     admission.admit(2)
     admission.admit(2)

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from ofext.bundles import BundleCommand, BundleControl
 from ofext.constants import Role
 from ofext.extension import LoadFlag, MapDumpRequest, MapUpdate, Observe, ProgramUnload
 from ofext.load import chunks
@@ -13,7 +14,7 @@ from oko.errors import OkoError, UnknownProgram
 from oko.openflow.audit import FIELDS, PERIOD, SHOWN, Audit
 from oko.openflow.terms import Terms
 from tests.oko.conftest import Rig
-from tests.oko.openflow.peer import Peer
+from tests.oko.openflow.peer import Peer, add
 
 (LOAD,) = chunks(7, "firewall", b"an object")
 (VERIFY,) = chunks(7, "firewall", b"an object", LoadFlag.VERIFY_ONLY)
@@ -100,4 +101,19 @@ def test_who_may_not_load_is_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixtu
     assert said[2:] == [
         f"a slave: load: {PROGRAM}: a slave may not send ProgramLoad",
         "a slave: unload: program 7: a slave may not send ProgramUnload",
+    ]
+
+
+@pytest.mark.needs_bpf
+def test_why_a_change_is_refused_is_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer(rig)
+    twice, nowhere = add("actions=output:1,output:1"), add("actions=output:9")
+    assert peer.refusals(twice, nowhere) == ["bad-action/too-many", "bad-action/bad-out-port"]
+    commit = BundleControl(1, BundleCommand.COMMIT_REQUEST)
+    assert peer.refusals(commit) == ["bundle-failed/bad-id"]
+    said = [record.message.partition(": ")[2] for record in caplog.records]
+    assert said == [
+        "FlowMod: the packet would leave twice by one port: name each port once",
+        "FlowMod: output:9: the bridge has no port 9",
+        "BundleControl: bundle 1 is not open",
     ]

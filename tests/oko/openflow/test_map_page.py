@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,12 +86,12 @@ def test_the_last_page_has_no_cursor(table: Map) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.randoms(use_true_random=False), st.integers(5, 40))
-def test_what_stays_comes_whatever_is_deleted(table: Map, random: st.DataObject, limit: int) -> None:
+def test_what_stays_comes_whatever_is_deleted(table: Map, random: Random, limit: int) -> None:
     """As long as one of the last elements of each page stays."""
     gone: set[bytes] = set()
 
     def delete(entries: list[MapEntry]) -> None:
-        spared = random.choice(entries[-REMEMBERED:]).key  # type: ignore[attr-defined]
+        spared = random.choice(entries[-REMEMBERED:]).key
         for each in entries:
             if each.key != spared:
                 table.delete(each.key)

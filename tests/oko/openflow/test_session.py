@@ -299,13 +299,16 @@ def test_a_port_goes_down_and_up(rig: Rig, peer: Peer) -> None:
     port = rig.bridge.ports[0]
 
     def is_up() -> bool:
-        rig.bridge.refresh_ports()
+        rig.inside(rig.bridge.refresh_ports)
         return rig.bridge.is_up(port)
+
+    def is_down() -> bool:
+        return not is_up()
 
     for config, state in ((PortConfig.PORT_DOWN, PortState.LINK_DOWN), (PortConfig(0), PortState.LIVE)):
         message = PortMod(1, port.mac, config, PortConfig.PORT_DOWN)
         assert peer.ask(message) == []
-        wait_until(lambda up=not config: rig.inside(is_up) == up)  # type: ignore[misc]
+        wait_until(is_down if config else is_up)
         told = peer.heard[-1]
         assert isinstance(told, PortStatus)
         assert (told.desc.port_no, told.desc.config, told.desc.state) == (1, config, state)

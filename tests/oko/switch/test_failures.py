@@ -174,7 +174,7 @@ def room(rig: Rig, name: str) -> int:
     return found.spec.max_entries
 
 
-@pytest.mark.parametrize(("name", "flows"), [(rules_map(1), hosts), ("arguments", rewriting)])
+@pytest.mark.parametrize(("name", "flows"), [(rules_map(2), hosts), ("arguments", rewriting)])
 def test_a_map_that_would_be_full_is_grown(rig: Rig, name: str, flows: Callable[[int, int], list[str]]) -> None:
     """By a new image with a larger one: rules go into the map of the old one as long as there is room."""
     rig.attach()
@@ -195,14 +195,14 @@ def test_a_running_map_that_is_full_unforeseen(rig: Rig) -> None:
     rig.attach()
     assert rig.add(TO_TARGET, *hosts(0, 100)) == []
     before = state(rig)
-    with running_map(rig, rules_map(1)) as found:
+    with running_map(rig, rules_map(2)) as found:
         for number in range(found.max_entries - 101):
             found.update((1 << 32 | number).to_bytes(8, "little") + bytes(8), bytes(found.value_size))
     (error,) = rig.add(*hosts(100, 1))
     assert isinstance(error, KernelError)
     assert error.errno == errno.E2BIG
     assert state(rig) == before
-    with running_map(rig, rules_map(1)) as found:
+    with running_map(rig, rules_map(2)) as found:
         assert sum(1 for _ in found.items()) == 101
     assert sends(rig)
     assert rig.add(*hosts(100, 1)) == []
