@@ -35,17 +35,17 @@ def extension_error(name: str, message: str, details: str = "") -> ExperimenterE
     return ExperimenterError(EXTENSION_BY_NAME[name].exp_type, EXPERIMENTER, _text(message, details))
 
 
-def remote_error(answer: Error | ExperimenterError) -> RemoteError:
+def remote_error(answer: Error | ExperimenterError, reason: str = "") -> RemoteError:
     """The exception that tells what `answer` says. For the extension its message is the switch's own, with its
-    details; otherwise it is the name and meaning of type and code."""
+    details; otherwise it is the name of type and code, with the `reason` that the switch gave or else their meaning."""
     if isinstance(answer, Error):
         kind = BY_CODE.get((answer.type, answer.code))
-        text = f"{kind.name}: {kind.sentence}" if kind else f"error type {answer.type}, code {answer.code}"
+        text = f"{kind.name}: {reason or kind.sentence}" if kind else f"error type {answer.type}, code {answer.code}"
         return RemoteError(f"the switch answered {text}", error_type=answer.type, error_code=answer.code)
     message, _, details = answer.data.decode("utf-8", "replace").partition("\n")
     if answer.experimenter == ONF and answer.exp_type in BUNDLE_BY_TYPE:
         bundle = BUNDLE_BY_TYPE[answer.exp_type]
-        message, details = f"the switch answered {bundle.name}: {bundle.sentence}", ""
+        message, details = f"the switch answered {bundle.name}: {reason or bundle.sentence}", ""
     elif answer.experimenter != EXPERIMENTER:
         message, details = f"the switch answered error {answer.exp_type} of experimenter {answer.experimenter:#x}", ""
     elif not message:

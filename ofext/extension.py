@@ -235,6 +235,21 @@ class FilterRulesShow:
     another hides them from readers that may not know the field. Success is silent: a barrier tells."""
 
 
+@COMMANDS.member(12)
+@dataclass(frozen=True, slots=True)
+class ReasonsShow:
+    """Let a Reason come before each error of this connection that is a number only. Success is silent: a barrier
+    tells."""
+
+
+@COMMANDS.member(13)
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What is wrong with a request, in words. Its transaction id is that of the error that follows."""
+
+    text: Annotated[str, Text("H")]
+
+
 @LIST_REQUESTS.member(16)
 @dataclass(frozen=True, slots=True)
 class ProgramListRequest:
@@ -505,6 +520,8 @@ Command = (
     | EventUnsubscribe
     | Event
     | FilterRulesShow
+    | ReasonsShow
+    | Reason
 )
 ListRequest = (
     ProgramListRequest

@@ -30,6 +30,8 @@ local COMMANDS = {
 	[9] = "EventUnsubscribe",
 	[10] = "Event",
 	[11] = "FilterRulesShow",
+	[12] = "ReasonsShow",
+	[13] = "Reason",
 }
 local LIST_REQUESTS = {
 	[16] = "ProgramListRequest",
@@ -114,6 +116,11 @@ local STRUCTURES = {
 		{ "data", "bytes", 0, 0 },
 	},
 	FilterRulesShow = {
+	},
+	ReasonsShow = {
+	},
+	Reason = {
+		{ "text", "text", 2, 0 },
 	},
 	ProgramListRequest = {
 	},

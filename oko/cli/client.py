@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from ofext.answers import remote_error
 from ofext.constants import MULTIPART_MORE, VERSION
+from ofext.extension import Reason, ReasonsShow
 from ofext.framing import Splitter
 from ofext.messages import (
     BarrierReply,
@@ -53,10 +54,13 @@ class Client:
         self._splitter = Splitter()
         self._arrived: list[bytes] = []
         self._xids = itertools.count(1)
+        self._reasons: dict[int, str] = {}
         self._transmit(encode(Hello(), next(self._xids)))
         hello = next(self._messages())[0]
         if not isinstance(hello, Hello) or VERSION not in hello.versions:
             raise ProtocolError(f"{target} does not speak OpenFlow 1.3")
+        # Nobody waits for the error of a switch that does not know it.
+        self._transmit(encode(ReasonsShow(), next(self._xids)))
 
     @classmethod
     def connect(cls, target: str, rundir: RunDirectory, tls: TlsFiles | None = None) -> Self:
@@ -108,7 +112,7 @@ class Client:
         refusals: list[RemoteError | None] = [None] * (following - first)
         for message, xid in self._messages():
             if first <= xid < following and isinstance(message, Error | ExperimenterError):
-                refusals[xid - first] = remote_error(message)
+                refusals[xid - first] = self._refusal(message, xid)
             elif xid == following and isinstance(message, BarrierReply):
                 break
         return refusals
@@ -119,7 +123,7 @@ class Client:
         self._transmit(b"".join(encode(message, xid) for message, xid in zip(messages, sorted(xids), strict=True)))
         for message, xid in self._messages(patience=None):
             if xid in xids and isinstance(message, Error | ExperimenterError):
-                raise remote_error(message)
+                raise self._refusal(message, xid)
             if not xid:
                 yield message
 
@@ -139,8 +143,11 @@ class Client:
             if answered != xid:
                 continue
             if isinstance(message, Error | ExperimenterError):
-                raise remote_error(message)
+                raise self._refusal(message, xid)
             yield message
+
+    def _refusal(self, error: Error | ExperimenterError, xid: int) -> RemoteError:
+        return remote_error(error, self._reasons.pop(xid, ""))
 
     def _messages(self, patience: int | None = PATIENCE) -> Iterator[tuple[Message, int]]:
         """What the switch says, without end; its echo requests are answered."""
@@ -151,6 +158,8 @@ class Client:
             message, xid = decode(self._arrived.pop(0))
             if isinstance(message, EchoRequest):
                 self._transmit(encode(EchoReply(message.data), xid))
+            elif isinstance(message, Reason):
+                self._reasons[xid] = message.text
             else:
                 yield message, xid
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ofext.bundles import BundleAdd, BundleCommand, BundleControl, BundleError, BundleFlag
-from ofext.messages import Message, decode, encode, header
-from oko.errors import BundleFailed, LimitExceeded
+from ofext.messages import Message, decode, encode
+from oko.errors import BundleFailed, LimitExceeded, OkoError
 from oko.flow.change import Change
 from oko.switch.bridge import Bridge
 from oko.wire.change import ChangeMessage, read_change
-from oko.wire.refusal import answer_to
 
 BUNDLE_LIMIT: Final = 16
 """Bundles of a connection."""
@@ -39,10 +38,14 @@ class _Bundle:
 class Bundles:
     """They end with the connection."""
 
-    def __init__(self, bridge: Bridge, require_right: Callable[[Message], None]) -> None:
-        """`require_right` raises ProtocolError for a message that the peer may not send."""
+    def __init__(
+        self, bridge: Bridge, require_right: Callable[[Message], None], refusal: Callable[[OkoError, bytes], bytes]
+    ) -> None:
+        """`require_right` raises ProtocolError for a message that the peer may not send. `refusal` makes what tells it
+        of an error that a message has met."""
         self._bridge = bridge
         self._require_right = require_right
+        self._refusal = refusal
         self._open: dict[int, _Bundle] = {}
 
     def control(self, message: BundleControl, xid: int) -> Iterator[bytes]:
@@ -65,8 +68,7 @@ class Bundles:
                     if bundle.changes:
                         self._bridge.change_together(bundle.changes)
                 except BundleFailed as error:
-                    offender = bundle.messages[error.index]
-                    yield encode(answer_to(error.cause, offender), header(offender).xid)
+                    yield self._refusal(error.cause, bundle.messages[error.index])
                     raise BundleError("bundle-failed/msg-failed", f"bundle {number}: {error}") from error
                 answer = BundleCommand.COMMIT_REPLY
             case BundleCommand.DISCARD_REQUEST:

@@ -32,6 +32,7 @@ from ofext.extension import (
     MapUpdate,
     ProgramLoad,
     ProgramUnload,
+    ReasonsShow,
 )
 from ofext.load import LoadBudget
 from ofext.messages import (
@@ -89,7 +90,7 @@ from oko.openflow.terms import TRUSTED, Terms
 from oko.switch.bridge import Bridge, Event, PortChanged, Removed
 from oko.switch.port import Port
 from oko.wire.change import ChangeMessage, read_change
-from oko.wire.refusal import answer_to, refused
+from oko.wire.refusal import answer_to, explained, refused
 
 log = logging.getLogger("oko")
 
@@ -160,11 +161,12 @@ class Session:
         self._statistics = Statistics(bridge)
         self._extension = ExtensionServer(bridge, send, self._waiting_bytes, loads)
         self._audit = Audit(terms.peer)
-        self._bundles = Bundles(bridge, self._require_right)
+        self._bundles = Bundles(bridge, self._require_right, self._refusal)
         self._asynchronous = DEFAULT
         self._unlisten: Callable[[], None] | None = None
         self._older: Session10 | None = None
         self._waiting: list[_Waiting] = []
+        self._reasons = False
         self._miss_send_len = 128
         self.failed = False
         """Set when the two sides speak no common version: send what was answered and close."""
@@ -248,9 +250,11 @@ class Session:
             raise
 
     def _refusal(self, error: OkoError, request: bytes) -> bytes:
-        """The message that tells the peer what was wrong with its request."""
-        xid = header(request).xid
-        return encode(answer_to(error, request), xid) if self._older is None else self._older.refusal(error, request)
+        """What tells the peer what was wrong with its request."""
+        if self._older is not None:
+            return self._older.refusal(error, request)
+        answers = explained(error, request) if self._reasons else (answer_to(error, request),)
+        return b"".join(encode(answer, header(request).xid) for answer in answers)
 
     def _carry_out(self) -> Iterator[bytes]:
         """Make the changes that wait; what was wrong with them."""
@@ -338,6 +342,8 @@ class Session:
                 yield QueueGetConfigReply(port)
             case MultipartRequest():
                 yield from self._report(message)
+            case ReasonsShow():
+                self._reasons = True
             case _ if isinstance(message, Command):
                 yield from self._audit.audited(message, self._extension.command(message))
             case EchoReply() | Error() | ExperimenterError():

@@ -28,7 +28,7 @@ from oko.errors import (
     PortError,
     ProgramInUse,
 )
-from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, TABLE, Action, Output, references
+from oko.flow.action import ALL, CONTROLLER, FLOOD, IN_PORT, NORMAL, TABLE, Action, Output, references
 from oko.flow.attachment import Attachment, Shims
 from oko.flow.change import Change
 from oko.flow.drop import OF_ATTACHED, Drop
@@ -622,6 +622,8 @@ class Bridge:
 
     def _require_ports(self, numbers: Iterable[int]) -> None:
         for number in numbers:
+            if number == NORMAL and number not in self._states:
+                raise BadAction("output to NORMAL is for bridges of Open vSwitch's", reason="bad-out-port")
             if number not in self._states and number not in _MEANT:
                 raise BadAction(f"output:{number}: the bridge has no port {number}", reason="bad-out-port")
 

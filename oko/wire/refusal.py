@@ -6,6 +6,7 @@ from typing import Final
 
 from ofext.answers import extension_error, refusal
 from ofext.errors import BY_NAME
+from ofext.extension import EXPERIMENTER, Reason
 from ofext.messages import Error, ExperimenterError
 from oko.errors import (
     BadAction,
@@ -65,6 +66,14 @@ def refused(name: str, message: str) -> ProtocolError:
 def no_buffer(number: int) -> ProtocolError:
     """The exception for a packet that is said to be in a buffer."""
     return refused("bad-request/buffer-unknown", f"buffer {number:#x}: this switch has no buffers, send the packet")
+
+
+def explained(error: OkoError, request: bytes) -> tuple[Reason | Error | ExperimenterError, ...]:
+    """What tells a peer about `error` that has asked for reasons; errors of the extension have theirs in them."""
+    answer = answer_to(error, request)
+    if isinstance(answer, ExperimenterError) and answer.experimenter == EXPERIMENTER:
+        return (answer,)
+    return Reason(str(error)), answer
 
 
 def answer_to(error: OkoError, request: bytes) -> Error | ExperimenterError:

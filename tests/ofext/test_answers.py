@@ -57,6 +57,11 @@ REMOTE = {
 }
 
 
+def test_a_reason_takes_the_place_of_a_meaning() -> None:
+    error = remote_error(Error(4, 9), "tp_dst needs tcp")
+    assert str(error) == "the switch answered bad-match/bad-prereq: tp_dst needs tcp"
+
+
 @pytest.mark.parametrize(("answer", "message"), REMOTE.values(), ids=REMOTE.keys())
 def test_what_a_remote_error_says(answer: Error | ExperimenterError, message: str) -> None:
     assert str(remote_error(answer)) == message

@@ -143,8 +143,8 @@ class Dialect(Protocol):
     def read(self, message: bytes) -> PlainMod:
         """Raises OkoError."""
 
-    def refusal(self, error: OkoError, request: bytes) -> bytes:
-        """The message that tells what was wrong with a request."""
+    def refusal(self, error: OkoError, request: bytes, *, reasons: bool) -> bytes:
+        """What tells what was wrong with a request, with `reasons` in words, too."""
 
     def packet_in_port(self, message: bytes) -> int:
         """The port that a packet-out's packet is to have come in by; 0 if it is cut off."""
@@ -208,8 +208,9 @@ class Of13:
         assert isinstance(decoded, of13.FlowMod)
         return read_plain_mod(decoded)
 
-    def refusal(self, error: OkoError, request: bytes) -> bytes:
-        return of13.encode(refusal.answer_to(error, request), of13.header(request).xid)
+    def refusal(self, error: OkoError, request: bytes, *, reasons: bool) -> bytes:
+        answers = refusal.explained(error, request) if reasons else (refusal.answer_to(error, request),)
+        return b"".join(of13.encode(answer, of13.header(request).xid) for answer in answers)
 
     def packet_actions(self, message: bytes) -> bytes:
         length = self._actions.unpack_from(message)[0] if len(message) >= self._actions.size else 0
@@ -348,7 +349,7 @@ class Of10:
         assert isinstance(decoded, of10.FlowMod | of10.NxmFlowMod)
         return read_plain_mod10(decoded, table_ids=self.table_ids)
 
-    def refusal(self, error: OkoError, request: bytes) -> bytes:
+    def refusal(self, error: OkoError, request: bytes, *, reasons: bool) -> bytes:
         return of10.encode(messages10.answer_to(error, request), of13.header(request).xid)
 
     def packet_actions(self, message: bytes) -> bytes:

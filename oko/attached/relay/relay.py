@@ -315,7 +315,8 @@ class Relay:
         self._refusals += 1
         # OpenFlow's errors are numbers: the log says what was wrong.
         log.log(logging.INFO if self._refusals <= _SHOWN else logging.DEBUG, "%s: refused: %s", self._terms.peer, error)
-        self.send(self._spoken.refusal(error, request))
+        reasons = self._requests is not None and self._requests.reasons
+        self.send(self._spoken.refusal(error, request, reasons=reasons))
 
     def send(self, message: bytes) -> None:
         """To the peer, behind what is sent already."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from ofext import messages as of13
 from ofext.bundles import ONF, BundleAdd, BundleCommand, BundleControl, BundleError
 from ofext.constants import Role
-from ofext.extension import EXPERIMENTER, Command, FilterRulesShow, ListRequest, Observe, Unobserve
+from ofext.extension import EXPERIMENTER, Command, FilterRulesShow, ListRequest, Observe, ReasonsShow, Unobserve
 from ofext.messages import FlowMod, FlowRemoved
 from ofext.multipart import FlowStatsReply, FlowStatsRequest, MultipartReply, MultipartRequest, split
 from ofext.v10.constants import NICIRA
@@ -156,6 +156,8 @@ class RelayedRequests:
         self._terms = terms
         self._line = line
         self._bundles = RelayedBundles()
+        self.reasons = False
+        """Whether the peer has asked to be told in words what it is refused for."""
         self._extension = plane.extend(line.send, backlog)
         self._audit = Audit(terms.peer)
         self.types = frozenset(
@@ -331,6 +333,9 @@ class RelayedRequests:
         self._knows = True
         if isinstance(command, FilterRulesShow):
             self._shown = True
+            return b""
+        if isinstance(command, ReasonsShow):
+            self.reasons = True
             return b""
         self._require_equal(command)
         try:

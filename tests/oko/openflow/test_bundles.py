@@ -200,7 +200,7 @@ def test_what_is_said_beyond_a_limit(rig: Rig, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(bundles, limit, 0)
     message = encode(SIMPLE, 1)
     with pytest.raises(BundleError, match=words.format(size=len(message))):
-        Bundles(rig.bridge, lambda _: None).add(BundleAdd(7, ATOMIC_ORDERED, message), 1)
+        Bundles(rig.bridge, lambda _: None, lambda *_: b"").add(BundleAdd(7, ATOMIC_ORDERED, message), 1)
 
 
 def test_bundles_belong_to_their_connection(rig: Rig, bundler: Bundler) -> None:
