@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -36,6 +37,10 @@ class Result(Protocol):
 def _bench(options: argparse.Namespace) -> Bench:
     """Measure, and write the report."""
     plan = PLANS[options.plan]
+    if options.seconds is not None:
+        plan = replace(plan, seconds=options.seconds)
+    if options.rounds is not None:
+        plan = replace(plan, rounds=options.rounds, processes=options.rounds)
     result = bench(plan, choose(plan, options.scenario, options.pcap), options.setup)
     write_report(result)
     return result
@@ -176,6 +181,8 @@ def _add_bench(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scenario", action="append", default=[], metavar="NAME", help="only those that begin so; repeatable"
     )
+    command.add_argument("--seconds", type=_positive(float), help="of each run, if not those of the plan")
+    command.add_argument("--rounds", type=_positive(int), help="of every setup, if not those of the plan")
     command.add_argument("--pcap", type=Path, metavar="FILE", help="a capture in place of the backbone's mix")
 
 

@@ -90,7 +90,7 @@ _FORWARD: Final = ("in_port=1,actions=output:2", "in_port=2,actions=output:1")
 _MASK_FIELDS: Final = (
     "dl_src=02:00:00:00:00:01",
     "dl_dst=02:00:00:00:00:02",
-    "nw_src=16.0.0.0/8",
+    "nw_src=0.0.0.0/1",
     "nw_tos=0",
     "tp_src=40000",
     "tp_dst=53",

@@ -38,7 +38,8 @@ struct oko_packet {
 	__u32 outputs;			 /* the port set that the packet has to leave by */
 	__u64 ran;			 /* programs that ran on this packet, by slot */
 	__u64 said;			 /* and which of them said yes */
-	__u64 lookup[OKO_KEY_WORDS + 1]; /* the key of a hash: number of the group, then masked words */
+	__u64 hint;			 /* groups of hashed rules that may have one for the packet */
+	__u64 lookup[OKO_KEY_WORDS + 1]; /* the key of a hash: number of the group, then masked words of 4 bytes */
 	struct oko_action_set set;
 };
 

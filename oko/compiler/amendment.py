@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from oko.compiler.compile import Compilation
 from oko.compiler.counters import room_for
+from oko.compiler.hints import HINTS, hint_key, hint_value, named
 from oko.compiler.image import Image, ImageMap, Want
 from oko.compiler.in_flight import Element, Spot
 from oko.compiler.layout import Lowered
@@ -104,6 +105,7 @@ class _Amending:
         self._gone: dict[tuple[int, int], tuple[Rank, Element]] = {}  # by group and value
         self._new: list[Element] = []
         self._replaced: list[Element] = []
+        self._hints: dict[bytes, int] = {}  # groups by element
         self._wants: dict[int, Want | None] = {}
         self._outgrown = False
 
@@ -114,7 +116,8 @@ class _Amending:
             raise _Anew
         arguments = [Element(ARGUMENTS, key, value) for key, value in data.items()]
         gone = [element for _, element in sorted(self._gone.values(), key=lambda item: item[0], reverse=True)]
-        return Amendment([*arguments, *self._new, *self._replaced, *gone], self._wants, self._outgrown)
+        hints = [Element(HINTS, key, hint_value(bits)) for key, bits in self._hints.items()]
+        return Amendment([*arguments, *hints, *self._new, *self._replaced, *gone], self._wants, self._outgrown)
 
     def require_slots(self, slots: int) -> None:
         counted = self._maps.get("counters")
@@ -134,7 +137,7 @@ class _Amending:
         if group.number is None or lowered.value in group.shadowed:
             raise _Anew
         del group.candidates[lowered.value]
-        self._gone[group.number, lowered.value] = entry.rank, self._element(entry, group.number, lowered, None)
+        self._gone[group.number, lowered.value] = entry.rank, self._element(entry, group, lowered, None)
 
     def add(self, entry: Entry) -> None:
         rule = entry.rule
@@ -148,6 +151,8 @@ class _Amending:
         group = None if segment is None else segment.groups.get(lowered.mask)
         if want is None or segment is None or group is None or group.number is None or rule.priority > group.reach:
             raise _Anew
+        if lowered.value & group.kind.mask != group.kind.value:
+            raise _Anew
         self._wants[entry.slot] = want
         segment.note(rank)
         standing = group.candidates.get(lowered.value)
@@ -157,23 +162,41 @@ class _Amending:
                 return
         group.put(Candidate(entry, lowered))
         replaces = self._gone.pop((group.number, lowered.value), None) is not None or standing is not None
-        element = self._element(entry, group.number, lowered, rule_value(entry, want), replaces=replaces)
+        element = self._element(entry, group, lowered, rule_value(entry, want), replaces=replaces)
         if replaces:
             self._replaced.append(element)
             return
+        self._hint(group, lowered)
         self._new.append(element)
         self._used[element.map] += 1
         if self._used[element.map] > self._maps[element.map].spec.max_entries:
             self._outgrown = True
 
     def _element(
-        self, entry: Entry, group: int, lowered: Lowered, value: bytes | None, *, replaces: bool = False
+        self, entry: Entry, group: Group, lowered: Lowered, value: bytes | None, *, replaces: bool = False
     ) -> Element:
-        hashed = hashed_group(self._compilation.layout.size, group, lowered.mask)
+        hashed = hashed_group(self._compilation.layout.size, group)
         if hashed.map not in self._maps:
             raise _Anew  # No packet comes to the code that would look there.
         key = hashed.key(lowered.value)
-        return Element(hashed.map, key, value, replaces, Spot(entry.rule.table, group, lowered))
+        assert group.number is not None, "it is hashed"
+        return Element(hashed.map, key, value, replaces, Spot(entry.rule.table, group.number, lowered))
+
+    def _hint(self, group: Group, lowered: Lowered) -> None:
+        """Let the packets that a new rule is for be told to look into its group."""
+        if group.hint is None:
+            return
+        if HINTS not in self._maps:
+            raise _Anew  # No packet comes to the code that would look there.
+        standing, key = self._maps[HINTS], hint_key(group.hint.index(lowered.value))
+        bits = self._hints[key] if key in self._hints else named(standing.entries, key)
+        if bits & group.bit:
+            return
+        self._hints[key] = bits | group.bit
+        if not bits:
+            self._used[HINTS] += 1
+        if self._used[HINTS] > standing.spec.max_entries // 2:
+            raise _Anew  # Too many would be told without need: there are to be more, and none for rules that are gone.
 
 
 def _group_of(plan: Plan, entry: Entry, lowered: Lowered) -> Group | None:

@@ -104,6 +104,10 @@ class Assembler:
         """dst = dst `operation` value, 64 bits; `value` is signed 32 bit."""
         self._emit(isa.ALU64 | operation | isa.K, dst, imm=value)
 
+    def to_big_endian(self, width: int, dst: Register) -> None:
+        """dst = its low `width` bytes (2, 4 or 8) in the other order, on a machine that is little-endian."""
+        self._emit(isa.ALU | isa.END | isa.X, dst, imm=width * 8)
+
     def map(self, dst: Register, name: str) -> None:
         """dst = the map called `name` in the image."""
         self.references.append(Reference(len(self.instructions), ReferenceKind.MAP, name))

@@ -110,6 +110,7 @@ def compile_tables(
         ImageMap("drops", counters.DROPS),
         ImageMap("shims", counters.SHIMS),
         *_rule_maps(pipeline, runtime.layout.key),
+        *pipeline.hints.maps(),
         *wants.maps(),
         *_output_maps(lowering.sets, interfaces),
     ]
@@ -219,10 +220,10 @@ def _license(wanted: list[Filter]) -> str:
 
 
 def _rule_maps(pipeline: Pipeline, layout: KeyLayout) -> list[ImageMap]:
-    """The maps of the hashed rules, one for each number of words."""
+    """The maps of the hashed rules, one for each length of their keys."""
     contents: dict[str, dict[bytes, bytes]] = {}
-    for number, group in enumerate(pipeline.hashed):
-        hashed = hashed_group(layout.size, number, group.mask)
+    for group in pipeline.hashed:
+        hashed = hashed_group(layout.size, group)
         entries = contents.setdefault(hashed.map, {})
         for value, candidate in group.candidates.items():
             want = pipeline.wants[candidate.entry.slot]

@@ -1,9 +1,9 @@
 """`Emission`: one main function in the making, and what all its stages share.
 
-Registers: R6 the context; R7 the slot of the rule that won and R8 its argument, then the port set that the packet has
-to leave by; R9 the order of the best hashed rule, then a program's counters, then the data of the rule's steps. The
-stack holds a few words and what helpers take by reference; what is known of the packet is in the map `packet`, so that
-the kernel's verifier has nothing to tell the ways apart by.
+Registers: R6 the context; R7 the ingress port, then the slot of the rule that won; R8 its argument, then the port set
+that the packet has to leave by; R9 the order of the best hashed rule, then a program's counters, then the data of the
+rule's steps. The stack holds a few words and what helpers take by reference; what is known of the packet is in the map
+`packet`, so that the kernel's verifier has nothing to tell the ways apart by.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from oko.flow.attachment import Attachment
 from oko.flow.drop import Drop
 from verifier import isa
 
-R0, R1, R2, R3, R4, R6, R7, R8, R9, FRAME = (
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = (
     Register.R0,
     Register.R1,
     Register.R2,
     Register.R3,
     Register.R4,
+    Register.R5,
     Register.R6,
     Register.R7,
     Register.R8,
@@ -57,9 +58,9 @@ TABLE: Final = -24
 """While an action set is executed: why the controller is told of the packet, and << 8 the last table, u32."""
 IN_PORT: Final = -32
 """In an image that looks at nothing but the ingress port, the first word of the key."""
-HASH_KEY: Final = -48
-"""And the key of a hash, two words."""
-KEPT: Final = -56
+HASH_KEY: Final = -40
+"""And the key of a hash, one word."""
+KEPT: Final = -48
 """R7, while something else than a rule is counted."""
 
 

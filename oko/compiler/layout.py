@@ -17,9 +17,12 @@ WORD = 8
 
 _PACKET_MEMBERS: Final = (
     "key",
+    "network",
+    "transport",
     "outputs",
     "ran",
     "said",
+    "hint",
     "lookup",
     "set.fields",
     "set.kinds",
@@ -44,6 +47,9 @@ class Lowered(NamedTuple):
 
     value: int
     mask: int
+
+
+ANYTHING: Final = Lowered(0, 0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,15 @@ class KeyLayout:
             value |= wanted << shift
             mask |= bits << shift
         return Lowered(value, self._masks.setdefault(mask, mask))
+
+    @property
+    def kind(self) -> int:
+        """The bits that say what kind of packet it is: eth_type and ip_proto."""
+        kind = 0
+        for name in ("eth_type", "ip_proto"):
+            offset, size = self.members[name]
+            kind |= ((1 << size * 8) - 1) << (self.size - offset - size) * 8
+        return kind
 
     def words(self, number: int) -> tuple[bytes, ...]:
         """A value or mask of `Lowered` as the key's words, in the order of memory."""

@@ -1,4 +1,4 @@
-"""Emits the main function of an image: packet, parser, ingress port, table after table, action set, the way out.
+"""Emits the main function of an image: packet, ingress port, parser, table after table, action set, the way out.
 
 An attached one begins with the frames that come to no table.
 """
@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from oko.compiler.assembler import Assembler, Label
-from oko.compiler.emission import FRAME, IN_PORT, PACKET, PORT_INDEX, R0, R1, R2, R6, SCRATCH, Emission
+from oko.compiler.emission import FRAME, IN_PORT, PACKET, PORT_INDEX, R0, R1, R6, R7, SCRATCH, Emission
 from oko.compiler.execution import Execution
+from oko.compiler.hints import Hints
 from oko.compiler.image import Filter, Want
 from oko.compiler.ingress import Ingress
 from oko.compiler.layout import Lowered, PacketLayout
 from oko.compiler.leaving import emit_forged, emit_left, emit_length_check, emit_long
 from oko.compiler.lookup import Lookup
 from oko.compiler.lowering import Pending
+from oko.compiler.parsing import emit_parse
 from oko.compiler.plan import Group, Plan
 from oko.compiler.portset import BACK, PortSets
 from oko.compiler.step import Kind, Procedure, Step, Write, WriteField, walk
@@ -71,6 +73,11 @@ class Pipeline:
     attachment: Attachment | None = None
     hashed: list[Group] = field(default_factory=list)
     """Afterwards the groups that were hashed, by number."""
+    hints: Hints = field(init=False)
+    """And the hints for them."""
+
+    def __post_init__(self) -> None:
+        self.hints = Hints(self.layout.key.size)
 
     def emit(self) -> Assembler:
         """The whole function."""
@@ -93,9 +100,11 @@ class Pipeline:
             emit_forged(emission)
         if emission.keeps_packet:
             self._emit_packet(emission)
-        else:
-            asm.store_value(8, FRAME, IN_PORT, 0)
         self._emit_ingress(emission)
+        if emission.keeps_packet:
+            emit_parse(emission, self._mask, complete=self._calls)
+        else:
+            asm.store(8, FRAME, IN_PORT, R7)
         execution = Execution(
             emission,
             unions=bool(self.sets.unions),
@@ -103,7 +112,7 @@ class Pipeline:
             back=BACK in self.sets.numbers,
         )
         begins = {table.number: Label(f"table {table.number}") for table in self.tables}
-        lookup = Lookup(emission, self._want, self.hashed)
+        lookup = Lookup(emission, self._want, self.hashed, self.hints)
         lookup.emit_reserved(self._reserved)
         for table in self.tables:
             won = Label(f"rule of table {table.number}")
@@ -139,23 +148,31 @@ class Pipeline:
         kinds = {step.kind for step in steps if isinstance(step, Write)}
         return kinds, {step.number for step in steps if isinstance(step, WriteField)}
 
-    def _keeps_packet(self) -> bool:
-        """Whether the image looks at more than the ingress port."""
+    @property
+    def _mask(self) -> int:
+        """Every bit of the key that is looked at."""
         mask = 0
         for table in self.tables:
             mask |= table.mask
         for lowered in self._reserved:
             mask |= lowered.mask
+        return mask
+
+    @property
+    def _calls(self) -> bool:
+        """Whether some procedure may call runtime functions, which look at the packet's structure."""
+        return any(not procedure.direct for table in self.tables for procedure in table.procedures)
+
+    def _keeps_packet(self) -> bool:
+        """Whether the image looks at more than the ingress port."""
         offset, size = self.layout.key.members["in_port"]
         in_port = ((1 << size * 8) - 1) << (self.layout.key.size - offset - size) * 8
-        return bool(mask & ~in_port) or any(
-            not procedure.direct for table in self.tables for procedure in table.procedures
-        )
+        return bool(self._mask & ~in_port) or self._calls
 
     def _emit_packet(self, emission: Emission) -> None:
-        """Find the packet's structure, and fill it."""
+        """Find the packet's structure, and prepare what is not of the headers."""
         asm, offsets = emission.asm, self.layout.offsets
-        found, parsed = Label("packet found"), Label("parsed")
+        found = Label("packet found")
         asm.note("packet")
         asm.store_value(4, FRAME, SCRATCH, 0)
         emission.lookup("packet", SCRATCH)
@@ -174,15 +191,9 @@ class Pipeline:
             asm.store_value(8, R0, offsets["set.fields"], 0)
             asm.store_value(4, R0, offsets["set.kinds"], 0)
         asm.store_value(8, R0, offsets["key"] + self.layout.key.members["metadata"][0], 0)
-        asm.note("parser")
-        asm.copy(R1, R6)
-        asm.copy(R2, R0)
-        asm.call(emission.parser)
-        asm.jump_if_value(isa.JEQ, R0, 0, parsed)
-        emission.drop(Drop.RUNT)
-        asm.place(parsed)
 
     def _emit_ingress(self, emission: Emission) -> None:
+        """R7 = the number of the ingress port, in network order."""
         asm = emission.asm
         asm.note("ingress port")
         self.ingress.load(asm, R6)
@@ -193,7 +204,6 @@ class Pipeline:
         controller = Label("controller")
         self.ingress.unless_controller(asm, controller)
         emission.drop(Drop.STRANGER)
-        offset, _ = self.layout.key.members["in_port"]
         places = [(label, *self.ingress.ports[key]) for key, label in labels]
         if self.ingress.controller is not None:
             places.append((controller, CONTROLLER, self.ingress.controller))
@@ -201,8 +211,7 @@ class Pipeline:
         long, too_long = Label("long"), Label("too long")
         for label, number, index in places:
             asm.place(label)
-            register, base = emission.key()
-            asm.store_value(4, register, base + offset, int.from_bytes(number.to_bytes(4, "big"), "little"))
+            asm.set(R7, int.from_bytes(number.to_bytes(4, "big"), "little"))
             asm.store_value(4, FRAME, PORT_INDEX, index)
             if number in limits:
                 emit_length_check(emission, limits[number], long, too_long)

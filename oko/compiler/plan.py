@@ -9,7 +9,9 @@ best rule.
 A rule may stand in an earlier segment of the same program when no rule of the segments between overlaps it:
 no packet can tell the difference, and a table of many tenants with a few programs keeps few segments.
 
-Within a segment, rules of one mask form a *group*: compared one by one when they are few, hashed when many.
+Within a segment, rules of one mask form a *group*: hashed when they are many. The few of a small group are compared
+inline, in *runs*: rules of one mask that stand next to each other, or could, as no packet matches two of them and none
+a rule between. A run is searched by halving.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from oko.compiler.layout import KeyLayout, Lowered
+from oko.compiler.hint import Hint
+from oko.compiler.layout import ANYTHING, KeyLayout, Lowered
 from oko.flow.rule import Entry, Rank
 
 INLINE_LIMIT: Final = 16
@@ -38,18 +41,28 @@ class Group:
     added. `shadowed` are the values of which there was more than one: all but the best can never win.
 
     Of a group that the code of an image hashes, `number` is what it is called there, and `reach` the highest priority
-    that is looked for in it."""
+    that is looked for in it; all its rules have the `kind` that the code compares with before it looks, and with a
+    `hint` it looks only if that has the `bit`."""
 
     mask: int
     candidates: dict[int, Candidate] = field(default_factory=dict)
     shadowed: set[int] = field(default_factory=set)
     number: int | None = None
     reach: int = 0
+    kind: Lowered = ANYTHING
+    hint: Hint | None = None
+    bit: int = 0
     _projections: dict[int, set[int]] = field(default_factory=dict)
 
     @property
     def hashed(self) -> bool:
         return len(self.candidates) > INLINE_LIMIT
+
+    def shared(self, mask: int) -> Lowered:
+        """What all rules here want of the bits `mask`, if they want the same, else nothing."""
+        mask &= self.mask
+        wanted = {value & mask for value in self.candidates}
+        return Lowered(wanted.pop(), mask) if len(wanted) == 1 else ANYTHING
 
     @property
     def top_priority(self) -> int:
@@ -80,6 +93,10 @@ class Group:
         return lowered.value & common in self._projections[common]
 
 
+_LOOK_BACK: Final = 16
+"""Runs that are looked at to find one that a rule may join."""
+
+
 @dataclass(slots=True)
 class Segment:
     """Rules that share a program (None: no program), by mask. `ranks` are the lowest and the highest of all that ever
@@ -101,6 +118,25 @@ class Segment:
             ),
             key=lambda candidate: candidate.entry.rank,
         )
+
+    @property
+    def runs(self) -> list[Group]:
+        """The same rules as runs. A packet matches at most one rule of each; of several runs that have one, the first
+        run has the best."""
+        runs: list[Group] = []
+        for candidate in self.inline:
+            lowered = candidate.lowered
+            home = None
+            for run in reversed(runs[-_LOOK_BACK:]):
+                if run.mask == lowered.mask:
+                    home = run
+                if home is not None or run.overlaps(lowered):
+                    break
+            if home is None:
+                home = Group(lowered.mask)
+                runs.append(home)
+            home.add(candidate)
+        return runs
 
     @property
     def hashed(self) -> list[Group]:

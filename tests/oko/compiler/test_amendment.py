@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from oko.compiler.amendment import Amendment, amend, grown
 from oko.compiler.compile import Compilation, compile_tables
+from oko.compiler.hints import HINTS, hint_key
 from oko.compiler.image import Filter
-from oko.compiler.lookup import hashed_group, order, slot_of
+from oko.compiler.lookup import hashed_group, order, order_of, rules_map, slot_of
 from oko.compiler.plan import Segment
 from oko.flow.group import GroupCommand, GroupMod
 from oko.flow.group_text import parse_group
@@ -104,9 +105,15 @@ def winner_by_code(
                     if key & group.mask == value
                 )
                 continue
-            hashed = hashed_group(layout.size, group.number, group.mask)
-            if value := entries[hashed.map].get(hashed.key(key & group.mask)):
-                found.append((int.from_bytes(value[:8], "little"), slot_of(value)))
+            if key & group.kind.mask != group.kind.value:
+                continue
+            if group.hint is not None:
+                named = int.from_bytes(entries[HINTS].get(hint_key(group.hint.index(key)), b""), "little")
+                if not named & group.bit:
+                    continue
+            hashed = hashed_group(layout.size, group)
+            if value := entries[hashed.map].get(hashed.key(key & group.mask & ~group.kind.mask)):
+                found.append((order_of(value), slot_of(value)))
         if found and (segment.program is None or segment.program in says_yes):
             return min(found)[1]
     return None
@@ -248,7 +255,7 @@ def test_a_group_that_no_action_set_had_is_new_code() -> None:
 def test_where_there_is_no_more_room() -> None:
     """Beyond what the map of rules, or that of counters, was made for the code stays, and the maps are larger."""
     tables = make_tables(map(parse_rule, BASE))
-    room = next(each.spec.max_entries for each in compiled(tables).image.maps if each.name == "rules1")
+    room = next(each.spec.max_entries for each in compiled(tables).image.maps if each.name == rules_map(2))
     more = [
         f"priority=5,dl_dst=02:00:00:01:{n >> 8:02x}:{n & 255:02x},actions=output:1" for n in range(room - len(BASE))
     ]

@@ -10,6 +10,7 @@ from oko.compiler.amendment import amend
 from oko.compiler.compile import Compilation, compile_image, compile_tables
 from oko.compiler.emission import XDP_PASS
 from oko.compiler.image import Image
+from oko.compiler.lookup import rules_map
 from oko.errors import BadAction
 from oko.flow.action import Action, Continue, Output, Pass
 from oko.flow.attachment import Attachment, Shims
@@ -244,7 +245,7 @@ def test_rules_that_leave_packets_change_in_live_maps() -> None:
     delta = tables.delta()
     amendment = amend(compilation, delta.added, delta.removed, tables.slots)
     assert amendment is not None
-    assert {element.map for element in amendment.elements} == {"rules1"}
+    assert {element.map for element in amendment.elements} == {rules_map(2)}
     tables.commit()
     assert len(compiled(tables).image.instructions) == size
 

@@ -107,7 +107,7 @@ def test_64_programs_asked_a_thousand_times() -> None:
     ]
     image = image_of(make_tables(rules), programs)
     assert sum(note.startswith("ask program") for _, note in image.notes) == 1024
-    assert load(image, programs) < 2 * len(image.instructions) + PARSER
+    assert load(image, programs) < 2.25 * len(image.instructions) + PARSER
 
 
 @cache

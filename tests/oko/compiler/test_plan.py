@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from oko.compiler.layout import WORD, KeyLayout
-from oko.compiler.plan import INLINE_LIMIT, Plan, plan
+from oko.compiler.plan import INLINE_LIMIT, Group, Plan, plan
 from oko.flow.fields import FIELDS
 from oko.flow.rule import Entry, Rule
 from oko.flow.tables import Tables
@@ -48,17 +48,22 @@ def by_rank(table: Tables, key: Key, ask: Ask) -> Entry | None:
 
 
 def by_plan(planned: Plan, key: Key, ask: Ask) -> Entry | None:
-    """The winner, as the pipeline finds it: the best of each segment, whichever group it stands in."""
+    """The winner, as the pipeline finds it: of each segment the best of what is found in each hash and in the first run
+    that has a rule."""
     packed = int.from_bytes(b"".join(key.get(name, 0).to_bytes(size, "big") for name, size in SIZES.items()), "big")
     for segment in planned.segments:
-        found = [
-            group.candidates[packed & mask].entry
-            for mask, group in segment.groups.items()
-            if packed & mask in group.candidates
-        ]
+        first = next(filter(None, (_found(run, packed) for run in segment.runs)), None)
+        entries = [first, *(_found(group, packed) for group in segment.hashed)]
+        found = [entry for entry in entries if entry is not None]
         if found and (segment.program is None or ask(segment.program)):
             return min(found, key=lambda entry: entry.rank)
     return None
+
+
+def _found(group: Group, packed: int) -> Entry | None:
+    """The rule of a group, or run, that matches."""
+    candidate = group.candidates.get(packed & group.mask)
+    return candidate.entry if candidate is not None else None
 
 
 def asked(verdicts: dict[int, bool]) -> tuple[list[int], Ask]:
@@ -120,6 +125,24 @@ def test_every_rule_stands_in_one_place(table: Tables) -> None:
         assert sum(len(group.candidates) for group in segment.hashed) + len(ranks) == sum(
             len(group.candidates) for group in segment.groups.values()
         )
+
+
+@pytest.mark.parametrize(
+    ("rules", "sizes"),
+    [
+        pytest.param(
+            [flow for port in (22, 80) for flow in (f"in_port=1,tcp,tp_dst={port}", f"in_port=2,tcp,tp_src={port}")],
+            [2, 2],
+            id="masks that take turns",
+        ),
+        pytest.param(
+            ["tcp,tp_dst=22", "tcp,tp_src=9", "tcp,tp_dst=80"], [1, 1, 1], id="a packet may match the one between"
+        ),
+    ],
+)
+def test_runs(rules: list[str], sizes: list[int]) -> None:
+    (segment,) = plan(written(*(f"{rule},actions=drop" for rule in rules)).ranked(), LAYOUT).segments
+    assert [len(run.candidates) for run in segment.runs] == sizes
 
 
 def test_many_tenants_share_few_segments() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from oko.compiler.hints import HINTS
 from oko.errors import BridgeError, KernelError
 from oko.flow.drop import Drop
 from oko.flow.rule import Command, FlowMod
@@ -139,6 +140,22 @@ def test_added_rules_decide_and_count(rig: Rig, others: int) -> None:
     rig.send("h1", TARGET, 5)
     wait_until(lambda: rig.won(AT_TARGET) == Count(5, 5 * FRAME))
     assert rig.bridge.drops()[Drop.MISS].packets == 3
+
+
+def test_a_rule_that_comes_into_one_of_many_hashes_is_found(rig: Rig) -> None:
+    """Packets look only where a hint names a group of rules: it comes into the running image before the rule."""
+    rig.attach()
+    masks = [f"metadata=0/{1 << bit}" for bit in range(6)]
+    assert rig.add(*(f"{mask},{rule}" for n, mask in enumerate(masks) for rule in hosts(n * 20, 20))) == []
+    assert rig.bridge.image is not None
+    assert any(each.name == HINTS for each in rig.bridge.image.maps)
+    rig.send("h1", TARGET, 3)
+    wait_until(lambda: rig.bridge.drops()[Drop.MISS] == Count(3, 3 * FRAME))
+    pipeline = rig.pipeline()
+    assert rig.add(f"{masks[4]},{TO_TARGET}") == []
+    assert rig.pipeline() == pipeline
+    rig.send("h1", TARGET, 5)
+    wait_until(lambda: rig.won(f"{masks[4]},{AT_TARGET}") == Count(5, 5 * FRAME))
 
 
 def test_counters_survive_their_growth(rig: Rig) -> None:
