@@ -1,11 +1,12 @@
 """Ryu's switch tester against okod, against Open vSwitch, or against Open vSwitch with okod attached.
 
-    python -m tests.conformance.ryu {okod,ovs,attached} [--filter] [--lanes N] [--only PATTERN]... [--report FILE]
+    python -m tests.conformance.ryu {okod,ovs,attached} [--openflow {1.0,1.3}] [--filter] [--lanes N]
+                                    [--only PATTERN]... [--report FILE]
 
-The tester and its tests of OpenFlow 1.3 come with os-ken. It drives two switches that three cables connect: the one
-under test, with datapath id 1, and an Open vSwitch with datapath id 2 that sends and receives packets. Each lane has
-both of them, and the tester, in a network namespace of its own, and runs its share of the test files. Needs root, Open
-vSwitch, ethtool and bpffs.
+The tester and its tests of OpenFlow 1.0 and 1.3 come with os-ken. It drives two switches that three cables connect: the
+one under test, with datapath id 1, and an Open vSwitch with datapath id 2 that sends and receives packets. Each lane
+has both of them, and the tester, in a network namespace of its own, and runs its share of the test files. Needs root,
+Open vSwitch, ethtool and bpffs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import importlib.util
 import json
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,14 +25,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Final
 
-from ofext.messages import encode
+from oko.cli.client import Client
 from oko.flow.text import parse_flow_mod
+from oko.switch.rundir import RunDirectory
 from oko.wire.change import write_flow_mod
 from tests.oko.kernel.waiting import wait_until
 from tests.ovs import Vswitch
 
+VERSIONS: Final = {"1.0": "10", "1.3": "13"}
+"""The versions of OpenFlow that the tester and okod both speak, and how os-ken writes them."""
 _PORTS: Final = (1, 2, 3)
 _CONTROLLER: Final = "tcp:127.0.0.1:6653"
 _BPFFS: Final = Path("/sys/fs/bpf")
@@ -54,12 +58,12 @@ class Result:
     reason: str = ""
 
 
-def suite() -> Path:
-    """The directory of the test files for OpenFlow 1.3."""
+def suite(version: str) -> Path:
+    """The directory of the test files for a version of OpenFlow, one of VERSIONS."""
     found = importlib.util.find_spec("os_ken.tests.switch")
     assert found is not None
     assert found.submodule_search_locations is not None
-    return Path(found.submodule_search_locations[0]) / "of13"
+    return Path(found.submodule_search_locations[0]) / f"of{VERSIONS[version]}"
 
 
 def results(log: str) -> list[Result]:
@@ -76,14 +80,17 @@ def results(log: str) -> list[Result]:
     return told
 
 
-def run(switch: str, files: Sequence[Path], directory: Path, *, filters: bool = False) -> list[Result]:
-    """Runs the test files against a switch in a namespace of its own; logs stay in `directory`. With `filters` there is
-    always a filter rule."""
+def run(switch: str, version: str, paths: Sequence[str], directory: Path, *, filters: bool = False) -> list[Result]:
+    """Runs the test files of these paths below the suite against a switch in a namespace of its own; logs stay in
+    `directory`. With `filters` there is a filter rule during each test."""
     directory.mkdir()
     tests = directory / "tests"
     tests.mkdir()
-    for number, file in enumerate(files):
-        shutil.copy(file, tests / f"{number:03}-{file.name}")
+    for number, path in enumerate(paths):
+        # The tester keeps one file of each title, and in the suite for OpenFlow 1.0 two titles are there twice.
+        parts = json.loads((suite(version) / path).read_text())
+        titled = [path if isinstance(part, str) else part for part in parts]
+        (tests / f"{number:03}.json").write_text(json.dumps(titled))
     with _namespace() as namespace, ExitStack() as switches:
         prefix = ("nsenter", f"--net=/run/netns/{namespace}", "--")
         ovs = switches.enter_context(Vswitch(directory / "ovs", prefix=prefix))
@@ -93,11 +100,21 @@ def run(switch: str, files: Sequence[Path], directory: Path, *, filters: bool = 
         if switch != "ovs":
             options = ["--attach", "target", "--ovsdb", ovs.remote] if switch == "attached" else _standalone()
             okod = switches.enter_context(_okod(prefix, options, directory, _BPFFS / namespace))
+        command: list[str | Path] = [*prefix, sys.executable, _TESTER, tests, f"openflow{VERSIONS[version]}"]
+        if filters:
+            subprocess.run([_tool("oko-load"), "--rundir", okod, "target", "1", _OBJECT], check=True)
+            command.append("--ask")
         with (directory / "tester.log").open("w+") as log:
-            command: list[str | Path] = [*prefix, sys.executable, _TESTER, tests]
-            if filters:
-                command.append(_load_filter(okod, directory))
-            subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=log, cwd=directory)
+            with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=directory, text=True) as tester:
+                assert tester.stdin is not None
+                assert tester.stdout is not None
+                try:
+                    for _ in tester.stdout:
+                        _add_filter_rule(okod)
+                        print(file=tester.stdin, flush=True)
+                except BaseException:
+                    tester.kill()
+                    raise
             log.seek(0)
             return results(log.read())
 
@@ -130,12 +147,9 @@ def _inside(namespace: str, *words: str) -> None:
 
 
 def _add_bridge(ovs: Vswitch, name: str, letter: str, datapath_id: int) -> None:
-    ovs.vsctl(
-        "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "protocols=OpenFlow13", "fail_mode=secure"
-    )
-    ovs.vsctl(
-        "set", "bridge", name, f"other-config:datapath-id={datapath_id:016x}", "other-config:disable-in-band=true"
-    )
+    ovs.vsctl("add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "protocols=OpenFlow10,OpenFlow13")
+    identity = f"other-config:datapath-id={datapath_id:016x}"
+    ovs.vsctl("set", "bridge", name, "fail_mode=secure", identity, "other-config:disable-in-band=true")
     for number in _PORTS:
         end = f"{letter}{number}"
         ovs.vsctl("add-port", name, end, "--", "set", "interface", end, f"ofport_request={number}")
@@ -168,12 +182,9 @@ def _okod(prefix: Sequence[str], options: Sequence[str], directory: Path, bpffs:
             bpffs.rmdir()
 
 
-def _load_filter(rundir: Path, directory: Path) -> Path:
-    """Load a program, and return a file with the flow_mod that adds a rule with it."""
-    subprocess.run([_tool("oko-load"), "--rundir", rundir, "target", "1", _OBJECT], check=True)
-    file = directory / "filter_rule"
-    file.write_bytes(encode(write_flow_mod(parse_flow_mod(_FILTER_RULE))))
-    return file
+def _add_filter_rule(rundir: Path) -> None:
+    with Client.connect("target", RunDirectory(rundir)) as client:
+        client.command(write_flow_mod(parse_flow_mod(_FILTER_RULE)))
 
 
 def _tool(name: str) -> Path:
@@ -183,6 +194,7 @@ def _tool(name: str) -> Path:
 def main() -> None:
     reading = argparse.ArgumentParser(description="Ryu's switch tester against a switch.")
     reading.add_argument("switch", choices=("okod", "ovs", "attached"))
+    reading.add_argument("--openflow", choices=VERSIONS, default="1.3", help="which of the suites [1.3]")
     reading.add_argument("--filter", action="store_true", help="attached: with a filter rule below all others")
     reading.add_argument("--lanes", type=int, default=4, help="how many namespaces run tests at a time [4]")
     reading.add_argument("--only", metavar="PATTERN", action="append", help="test files, such as 'match/*'")
@@ -190,16 +202,17 @@ def main() -> None:
     options = reading.parse_args()
     if options.filter and options.switch != "attached":
         reading.error("--filter is for attached")
-    files = [
-        file
-        for file in sorted(suite().rglob("*.json"))
-        if any(fnmatch.fnmatch(str(file.relative_to(suite())), pattern) for pattern in options.only or ["*"])
+    tests = suite(options.openflow)
+    paths = [
+        path
+        for path in sorted(str(file.relative_to(tests)) for file in tests.rglob("*.json"))
+        if any(fnmatch.fnmatch(path, pattern) for pattern in options.only or ["*"])
     ]
     directory = Path(tempfile.mkdtemp(prefix="conformance-"))
-    shares = [share for lane in range(options.lanes) if (share := files[lane :: options.lanes])]
+    shares = [share for lane in range(options.lanes) if (share := paths[lane :: options.lanes])]
     with ThreadPoolExecutor(options.lanes) as lanes:
         running = [
-            lanes.submit(run, options.switch, share, directory / str(lane), filters=options.filter)
+            lanes.submit(run, options.switch, options.openflow, share, directory / str(lane), filters=options.filter)
             for lane, share in enumerate(shares)
         ]
     told = sorted(result for lane in running for result in lane.result())
