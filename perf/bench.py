@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -193,20 +194,22 @@ def middle(values: Sequence[float], digits: int) -> str:
 
 
 def bench(plan: Plan, chosen: Sequence[Scenario], setups: Collection[str]) -> Bench:
-    """Measure these scenarios with the setups of these names, all if there are none. Writes LATEST. Raises OkoError."""
+    """Measure these scenarios with the setups of these names, all if there are none. Writes LATEST after each scenario:
+    what takes an hour is not lost at its end. Raises OkoError."""
     begun = time.monotonic()
     taking_part = [setup for setup in SETUPS if not setups or setup.name in setups]
     with Neighbours() as neighbours:
         # The generator and whatever works inline have one processor; switches with threads have the others.
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        rows = []
+        result = Bench(machine(), plan, 0, None, [])
         for processors, group in groupby(chosen, lambda scenario: scenario.processors):
             with Testbed(processors) as testbed:
-                rows += [_row(scenario, taking_part, testbed, plan) for scenario in group]
-    minutes = (time.monotonic() - begun) / 60
-    result = Bench(machine(), plan, minutes, neighbours.warning, rows)
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n")
+                for scenario in group:
+                    rows = [*result.rows, _row(scenario, taking_part, testbed, plan)]
+                    minutes = (time.monotonic() - begun) / 60
+                    result = replace(result, minutes=minutes, warning=neighbours.warning, rows=rows)
+                    LATEST.parent.mkdir(exist_ok=True)
+                    LATEST.write_text(json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n")
     return result
 
 
@@ -232,7 +235,7 @@ def _row(scenario: Scenario, setups: Sequence[Setup], testbed: Testbed, plan: Pl
                 continue
             try:
                 _take(point, setup, _run(setup, scenario, traffic, testbed, plan), dropped)
-            except (OkoError, OSError, AssertionError) as error:
+            except (OkoError, OSError, AssertionError, subprocess.SubprocessError) as error:
                 point.reason = f"failed: {str(error).strip()[:200]}"
             print(f"{scenario.name}, round {number + 1}: {setup.name} {_cells(point).strip()}", file=sys.stderr)
     return Row(scenario.name, scenario.text, traffic.name, points)

@@ -15,6 +15,8 @@ from oko.errors import OkoError
 from tests.ovs import SCHEMA, TOOLS, Vswitch
 
 BRIDGE: Final = "br0"
+_SLOWEST: Final = 1_000
+"""Rules per second that Open vSwitch takes at least."""
 
 
 def no_open_vswitch() -> str | None:
@@ -45,7 +47,7 @@ def open_vswitch(
         switch.vsctl(*words)
         listed = Path(directory) / "rules"
         listed.write_text("\n".join((*rules, "")))
-        switch.ofctl("add-flows", BRIDGE, str(listed))
+        switch.ofctl("add-flows", BRIDGE, str(listed), patience=20 + len(rules) / _SLOWEST)
         faults = switch.vsctl("--columns=name,error", "--format=csv", "--no-headings", "list", "interface")
         for line in faults.splitlines():
             if re.search(r'"?[^\[\]",]{3,}"?$', line.partition(",")[2]):

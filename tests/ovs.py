@@ -131,9 +131,12 @@ class Vswitch:
                 words.append(f"type={interface_type}")
         self.vsctl(*words)
 
-    def ofctl(self, command: str, bridge: str, *words: str, version: str = "OpenFlow13") -> str:
-        """What ovs-ofctl prints; `command` may begin with options."""
-        return self._run("ovs-ofctl", "-O", version, *command.split(), self.target(bridge), *words)
+    def ofctl(
+        self, command: str, bridge: str, *words: str, version: str = "OpenFlow13", patience: float = _PATIENCE
+    ) -> str:
+        """What ovs-ofctl prints; `command` may begin with options. It may take so many seconds."""
+        tool = ("ovs-ofctl", "-O", version, *command.split(), self.target(bridge))
+        return self._run(*tool, *words, patience=patience)
 
     def appctl(self, *words: str) -> str:
         """What ovs-vswitchd answers."""
@@ -147,9 +150,9 @@ class Vswitch:
             for _ in range(2):
                 self.appctl("revalidator/purge")
 
-    def _run(self, *command: str | Path) -> str:
+    def _run(self, *command: str | Path, patience: float = _PATIENCE) -> str:
         done = subprocess.run(
-            command, check=False, env=self._environment, timeout=_PATIENCE, capture_output=True, text=True
+            command, check=False, env=self._environment, timeout=patience, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
