@@ -185,7 +185,7 @@ class Process:
     inline = False
 
     def missing(self, scenario: Scenario) -> str | None:
-        if scenario.by_hand not in ("forward", scenario.program):
+        if scenario.by_hand != "forward" and scenario.program is None:
             return _NO_PROGRAM
         return no_open_vswitch()
 
@@ -326,7 +326,7 @@ class VirtualMachine:
         self._accelerator = accelerator
 
     def missing(self, scenario: Scenario) -> str | None:
-        if scenario.by_hand not in ("forward", scenario.program):
+        if scenario.by_hand != "forward" and scenario.program is None:
             return _NO_PROGRAM
         return self._accelerator.missing() or no_open_vswitch()
 
